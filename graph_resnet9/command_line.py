@@ -1,0 +1,96 @@
+"""What every command does around its own work.
+
+Flags are parsed before TensorFlow is loaded: --help and a wrong flag answer at
+once, and --verbosity decides what TensorFlow may say while it loads. For that
+reason commands import the modules that need TensorFlow inside main.
+"""
+
+import os
+import sys
+import tempfile
+import warnings
+
+from absl import app
+from absl import flags
+from absl import logging
+
+from graph_resnet9.errors import UserError
+
+
+def run(main, define_flags):
+  """Defines flags, parses them, calls main() and exits with what it returns.
+
+  UserError ends in one line on stderr and exit code 1, and so does a wrong
+  flag. Everything else keeps its traceback.
+
+  Args:
+    main: function without arguments; returns an exit code or None.
+    define_flags: function without arguments that defines the command's flags.
+  """
+  name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+
+  def parse(argv):
+    try:
+      rest = flags.FLAGS(argv)
+      if len(rest) > 1:
+        raise flags.Error('%r is no flag; see --help' % rest[1])
+      return rest
+    except flags.Error as e:
+      _fail(name, e)
+
+  def guarded(argv):
+    del argv
+    # app.run raises the level to info where no --verbosity is given.
+    if not flags.FLAGS['verbosity'].present:
+      flags.FLAGS.verbosity = logging.WARNING
+    try:
+      _load_tensorflow()
+      code = main()
+      sys.stdout.flush()
+      return code
+    except UserError as e:
+      _fail(name, e)
+    except KeyboardInterrupt:
+      _fail(name, 'interrupted', 130)
+    except BrokenPipeError:
+      # The reader of stdout went away, as in `... | head`. Python would
+      # complain once more when it flushes at exit.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return 141
+
+  define_flags()
+  app.run(guarded, flags_parser=parse)
+
+
+def _fail(name, error, code=1):
+  text = ' '.join(str(error).split())
+  print('%s: %s' % (name, text), file=sys.stderr, flush=True)
+  sys.exit(code)
+
+
+def _load_tensorflow():
+  """Loads TensorFlow, silently unless --verbosity is 0 (info) or more.
+
+  TensorFlow's deprecation warnings are about tf.compat.v1, the subject here;
+  its remarks about missing CUDA libraries go to file descriptor 2 before any
+  logging setting counts.
+  """
+  if flags.FLAGS.verbosity >= logging.INFO:
+    return
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  sys.stderr.flush()
+  stderr = os.dup(2)
+  with tempfile.TemporaryFile() as said:
+    os.dup2(said.fileno(), 2)
+    try:
+      import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
+      getattr(tf.layers, 'batch_normalization')  # Loads tf-keras: it speaks too.
+    except BaseException:
+      said.seek(0)
+      os.write(stderr, said.read())
+      raise
+    finally:
+      os.dup2(stderr, 2)
+      os.close(stderr)
+  tf.logging.set_verbosity(tf.logging.ERROR)
+  warnings.filterwarnings('ignore', module='(tf_keras|tensorflow|graph_resnet9)')

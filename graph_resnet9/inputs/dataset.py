@@ -1,0 +1,137 @@
+"""Which images a run gets: --dataset and --data_dir, found and loaded."""
+
+import os
+from typing import NamedTuple, Tuple
+
+from absl import logging
+import numpy as np
+
+from graph_resnet9.errors import UserError
+from graph_resnet9.inputs import download
+from graph_resnet9.inputs import formats
+from graph_resnet9.inputs import synthetic
+
+DATASETS = ('auto', 'cifar10', 'synthetic')
+ORDERS = ('file', 'class_sorted')
+
+_STEMS = {'train': formats.TRAIN_STEMS, 'test': formats.TEST_STEMS}
+_FALLBACK = """
+********************************************************************************
+* NOT CIFAR-10: the data set could not be fetched, so this run uses the        *
+* embedded SYNTHETIC images. Its accuracy says nothing about CIFAR-10.         *
+* For CIFAR-10: --data_dir=DIR, with a copy from                               *
+* https://www.cs.toronto.edu/~kriz/cifar.html in DIR.                          *
+********************************************************************************
+(%s)"""
+
+
+class Source(NamedTuple):
+  """Where the images of a run come from.
+
+  name: 'cifar10' or 'synthetic', never 'auto'.
+  path: of one of formats.LAYOUTS; '' for the synthetic set.
+  class_names: ten strings.
+  """
+  name: str
+  path: str
+  class_names: Tuple[str, ...]
+
+
+def cache_dir():
+  """Where a download is kept: $XDG_CACHE_HOME, or ~/.cache, /graph_resnet9."""
+  cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+  return os.path.join(cache, 'graph_resnet9')
+
+
+def find(dataset, data_dir=''):
+  """Decides where the images come from; downloads them if it must.
+
+  'cifar10' looks into `data_dir` if that is given, else into the cache folder,
+  else downloads the official archive into it. 'auto' does the same, and takes
+  the synthetic set with a loud warning where the network cannot be reached.
+
+  Args:
+    dataset: one of DATASETS.
+    data_dir: a folder that holds one of formats.LAYOUTS, or ''.
+  Returns:
+    Source.
+  Raises:
+    UserError: `data_dir` holds no data set, or the download failed.
+  """
+  if dataset != 'synthetic':
+    try:
+      return Source('cifar10', _path(data_dir), formats.CLASS_NAMES)
+    except download.Unreachable as e:
+      if dataset == 'cifar10':
+        raise UserError('%s; put a copy into a folder and name it with '
+                        '--data_dir' % e) from None
+      logging.warning(_FALLBACK, e)
+  return Source('synthetic', '', synthetic.CLASS_NAMES)
+
+
+def _path(data_dir):
+  """The path of a layout: in data_dir, or else in the cache, or downloaded."""
+  if data_dir and not os.path.isdir(data_dir):
+    raise UserError('--data_dir=%s: %s' % (data_dir, 'a file, not a directory'
+                    if os.path.exists(data_dir) else 'no such directory'))
+  folder = data_dir or cache_dir()
+  for layout in formats.LAYOUTS:
+    if os.path.exists(os.path.join(folder, layout)):
+      return os.path.join(folder, layout)
+  if data_dir:
+    raise UserError('--data_dir=%s: holds none of %s' %
+                    (data_dir, ', '.join(formats.LAYOUTS)))
+  path = os.path.join(folder, formats.BINARY_ARCHIVE)
+  download.fetch(path)
+  return path
+
+
+def load(source, split, examples=0, order='file'):
+  """Loads one split into memory.
+
+  Args:
+    source: Source.
+    split: 'train' or 'test'.
+    examples: use that many, the first ones; 0: all.
+    order: 'file', or 'class_sorted': all of class 0, then all of class 1, ...
+  Returns:
+    formats.Split.
+  Raises:
+    UserError: a file is missing or damaged.
+  """
+  if source.name == 'synthetic':
+    count, seed = synthetic.SPLITS[split]
+    data = synthetic.split(min(examples or count, count), seed)
+  else:
+    parts = dict(formats.read_layout(source.path, _STEMS[split]))
+    data = formats.Split(*(np.concatenate(arrays) for arrays in zip(
+        *(parts[stem] for stem in _STEMS[split])))).first(examples)
+  if order == 'class_sorted':
+    rank = np.argsort(data.labels, kind='stable')
+    data = formats.Split(data.images[rank], data.labels[rank])
+  return data
+
+
+def record_files(source, split, folder, examples=0, order='file'):
+  """Files in the binary layout, for a reader that does not load the split.
+
+  The files of a cifar-10-batches-bin folder are checked one at a time and used
+  as they are. Every other source, and a choice of examples or order, is written
+  into `folder` first.
+
+  Args:
+    source, split, examples, order: as of load.
+    folder: an existing directory, for files that have to be written.
+  Returns:
+    (list of paths, number of examples in them).
+  """
+  if (os.path.basename(os.path.normpath(source.path)) == formats.BINARY_FOLDER
+      and not examples and order == 'file'):
+    count = sum(len(part.labels) for _, part in
+                formats.read_layout(source.path, _STEMS[split]))
+    return [os.path.join(source.path, stem + '.bin')
+            for stem in _STEMS[split]], count
+  data = load(source, split, examples, order)
+  path = os.path.join(folder, split + '.bin')
+  formats.encode_records(data).tofile(path)
+  return [path], len(data.labels)

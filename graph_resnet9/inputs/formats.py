@@ -1,0 +1,289 @@
+"""CIFAR-10's own file layouts, from bytes to NumPy arrays. No TensorFlow here.
+
+Binary layout, cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin: 10,000
+records of 3,073 bytes each, one label byte and then 3,072 pixel bytes in the
+order channel, row, column. Pickled layout, cifar-10-batches-py/{data_batch_1..5,
+test_batch}: a dict with b'data' (uint8 [10000, 3072], the same pixel order) and
+b'labels'. Both also as .tar.gz archives of the folder.
+
+Whatever the bytes say, no code of theirs is run and nothing is written: pickles
+go through an unpickler that knows arrays and plain containers only, archives
+are read member by member into memory.
+
+Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Dataset layout".
+"""
+
+import io
+import os
+import pickle
+import tarfile
+from typing import NamedTuple
+import zlib
+
+import numpy as np
+
+from graph_resnet9.errors import UserError
+
+IMAGE_SHAPE = (32, 32, 3)
+CLASSES = 10
+RECORD_BYTES = 1 + 32 * 32 * 3
+FILE_RECORDS = 10000
+TRAIN_STEMS = tuple('data_batch_%d' % i for i in range(1, 6))
+TEST_STEMS = ('test_batch',)
+CLASS_NAMES = ('airplane', 'automobile', 'bird', 'cat', 'deer',
+               'dog', 'frog', 'horse', 'ship', 'truck')
+BINARY_FOLDER, PICKLE_FOLDER = 'cifar-10-batches-bin', 'cifar-10-batches-py'
+BINARY_ARCHIVE = 'cifar-10-binary.tar.gz'
+PICKLE_ARCHIVE = 'cifar-10-python.tar.gz'
+LAYOUTS = (BINARY_FOLDER, PICKLE_FOLDER, BINARY_ARCHIVE, PICKLE_ARCHIVE)
+# Twice the size of the largest canonical file: what is larger is not read.
+MAX_FILE_BYTES = 64 << 20
+
+
+class Split(NamedTuple):
+  """One split: images uint8 [n, 32, 32, 3] in RGB, labels int32 [n]."""
+  images: np.ndarray
+  labels: np.ndarray
+
+  def first(self, examples):
+    """The first `examples` of the split; all of them if 0."""
+    return Split(*(part[:examples or None] for part in self))
+
+
+def decode_records(data, name, records=FILE_RECORDS):
+  """Decodes one file of the binary layout.
+
+  Args:
+    data: bytes-like, the whole file.
+    name: what to call the file in an error.
+    records: int, how many records the file must hold.
+  Returns:
+    Split.
+  Raises:
+    UserError: the size is not that of `records` records, a label is over 9.
+  """
+  if len(data) != records * RECORD_BYTES:
+    raise UserError(
+        '%s: %d bytes, where %d records of %d bytes make %d: the file is cut '
+        'off or not CIFAR-10; fetch it again' %
+        (name, len(data), records, RECORD_BYTES, records * RECORD_BYTES))
+  rows = np.frombuffer(data, np.uint8).reshape(records, RECORD_BYTES)
+  return _split(rows[:, 1:], rows[:, 0], name)
+
+
+def encode_records(split):
+  """The binary layout of a Split, as uint8 [n, 3073]."""
+  pixels = split.images.transpose(0, 3, 1, 2).reshape(len(split.labels), -1)
+  return np.concatenate([split.labels.astype(np.uint8)[:, None], pixels], 1)
+
+
+def decode_pickle(data, name, records=FILE_RECORDS):
+  """Decodes one file of the pickled layout; as decode_records."""
+  content = _unpickle(data, name)
+  if not isinstance(content, dict):
+    raise UserError('%s: holds a %s, not the dict of a CIFAR-10 batch' %
+                    (name, type(content).__name__))
+  content = {k.encode('latin1') if isinstance(k, str) else k: v
+             for k, v in content.items()}
+  if b'data' not in content or b'labels' not in content:
+    raise UserError("%s: no 'data' and 'labels' in it; expected a batch of "
+                    '%s/' % (name, PICKLE_FOLDER))
+  pixels = _array_of(content[b'data'])
+  if (pixels is None or pixels.dtype != np.uint8
+      or pixels.shape != (records, RECORD_BYTES - 1)):
+    raise UserError("%s: 'data' is %s, not uint8 [%d, %d]; fetch the file again"
+                    % (name, 'no array' if pixels is None else
+                       '%s %s' % (pixels.dtype, list(pixels.shape)),
+                       records, RECORD_BYTES - 1))
+  labels = content[b'labels']
+  labels = list(labels) if isinstance(labels, (list, tuple)) else _array_of(labels)
+  if (labels is None or len(labels) != records
+      or not all(isinstance(l, (int, np.integer)) for l in labels)):
+    raise UserError("%s: 'labels' is not a list of %d integers; fetch the file "
+                    'again' % (name, records))
+  return _split(pixels, labels, name)
+
+
+def _split(pixels, labels, name):
+  """Split from pixels [n, 3072], channel first, and labels of any int type."""
+  bad = [(i, int(l)) for i, l in enumerate(labels) if not 0 <= l < CLASSES]
+  if bad:
+    raise UserError('%s: record %d has label %d, and CIFAR-10 has labels 0 to '
+                    '9: the file is damaged or not CIFAR-10; fetch it again' %
+                    ((name,) + bad[0]))
+  images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+  return Split(np.ascontiguousarray(images), np.array(labels, np.int32))
+
+
+# Reading a folder or an archive.
+
+
+def read_layout(path, stems=TRAIN_STEMS + TEST_STEMS):
+  """Reads files of one of LAYOUTS, one after the other.
+
+  Args:
+    path: a path that ends in one of LAYOUTS.
+    stems: names of files to read, without the suffix .bin.
+  Yields:
+    (stem, Split), in the order of `stems` from a folder, in its own order from
+    an archive.
+  Raises:
+    UserError: a file is missing, damaged, or hostile.
+  """
+  layout = os.path.basename(os.path.normpath(path))
+  binary = layout in (BINARY_FOLDER, BINARY_ARCHIVE)
+  suffix, decode = ('.bin', decode_records) if binary else ('', decode_pickle)
+  if layout in (BINARY_ARCHIVE, PICKLE_ARCHIVE):
+    folder = BINARY_FOLDER if binary else PICKLE_FOLDER
+    files = _archive_files(path, folder, [stem + suffix for stem in stems])
+  else:
+    files = ((stem + suffix, _file_bytes(os.path.join(path, stem + suffix)))
+             for stem in stems)
+  for name, data in files:
+    yield name.removesuffix('.bin'), decode(data, os.path.join(path, name))
+
+
+def _file_bytes(path):
+  """The bytes of a file that is no larger than a CIFAR-10 file can be."""
+  if os.path.isdir(path):
+    raise UserError('%s: a directory, where a data file belongs' % path)
+  try:
+    with open(path, 'rb') as f:
+      data = f.read(MAX_FILE_BYTES + 1)
+  except FileNotFoundError:
+    raise UserError('%s: missing; unpack the whole archive again' % path) from None
+  except OSError as e:
+    raise UserError('%s: cannot be read: %s' % (path, e.strerror)) from None
+  if len(data) > MAX_FILE_BYTES:
+    raise UserError('%s: over %d bytes, too large for a CIFAR-10 file' %
+                    (path, MAX_FILE_BYTES))
+  return data
+
+
+def _archive_files(path, folder, names):
+  """Yields (name, bytes) of each of `names` under `folder` in a .tar.gz.
+
+  Members are read into memory and nothing is extracted. An archive with a
+  member outside `folder`, or that is neither a file nor a directory, or too
+  large, is refused as a whole: no honest copy of the data set has one.
+  """
+  if os.path.isdir(path):
+    raise UserError('%s: a directory, where an archive belongs' % path)
+  missing = set(names)
+  try:
+    with tarfile.open(path, 'r|gz') as archive:
+      for member in archive:
+        parts = [p for p in member.name.split('/') if p not in ('', '.')]
+        if (member.name.startswith('/') or '..' in parts
+            or (parts and parts[0] != folder)
+            or not (member.isfile() or member.isdir())):
+          raise UserError('%s: refused, its member %r does not belong into '
+                          '%s/; fetch the official archive' %
+                          (path, member.name, folder))
+        if member.size > MAX_FILE_BYTES:
+          raise UserError('%s: refused, its member %r is over %d bytes' %
+                          (path, member.name, MAX_FILE_BYTES))
+        name = '/'.join(parts[1:])
+        if member.isfile() and name in missing:
+          missing.remove(name)
+          yield name, archive.extractfile(member).read()
+  except FileNotFoundError:
+    raise UserError('%s: missing' % path) from None
+  except (tarfile.TarError, EOFError, zlib.error, OSError) as e:
+    raise UserError('%s: not a readable .tar.gz archive (%s): it is cut off or '
+                    'damaged; fetch it again' % (path, e)) from None
+  if missing:
+    raise UserError('%s: %s/%s is not in it; fetch it again' %
+                    (path, folder, sorted(missing)[0]))
+
+
+# The restricted unpickler. A pickle names the functions that rebuild its arrays;
+# the ones below stand in for NumPy's, so that a file never calls into NumPy or
+# anything else, and files of any NumPy version are read by any other.
+
+
+class _Dtype:
+  """Stands for numpy.dtype: kind and size, and the byte order set later."""
+
+  def __init__(self, code, align=False, copy=False):
+    del align, copy
+    code = code.decode('ascii') if isinstance(code, bytes) else code
+    if code not in ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8',
+                    'f2', 'f4', 'f8'):
+      raise pickle.UnpicklingError('an array of dtype %r' % (code,))
+    self.code, self.order = code, '|'
+
+  def __setstate__(self, state):
+    order = state[1].decode('ascii') if isinstance(state[1], bytes) else state[1]
+    if order not in ('<', '>', '|', '='):
+      raise pickle.UnpicklingError('byte order %r' % (order,))
+    self.order = order
+
+
+class _Array:
+  """Stands for numpy.ndarray while its state arrives."""
+  array = None
+
+  def __setstate__(self, state):
+    _, shape, dtype, fortran, data = state
+    self.array = _array(data, dtype, shape, 'F' if fortran else 'C')
+
+
+def _array(data, dtype, shape, order):
+  """The array that the bytes hold; raises if the sizes do not fit."""
+  if not isinstance(dtype, _Dtype) or not isinstance(data, (bytes, bytearray)):
+    raise pickle.UnpicklingError('an array that is not plain numbers')
+  flat = np.frombuffer(data, np.dtype(dtype.code).newbyteorder(dtype.order))
+  return flat.reshape(shape, order=order)
+
+
+def _array_of(value):
+  """The ndarray behind an unpickled value, or None."""
+  value = value.array if isinstance(value, _Array) else value
+  return value if isinstance(value, np.ndarray) else None
+
+
+def _reconstruct(kind, shape, code):
+  del kind, shape, code  # Of an empty array that _Array.__setstate__ replaces.
+  return _Array()
+
+
+def _frombuffer(data, dtype, shape, order):
+  return _array(bytes(data), dtype, shape, order)
+
+
+def _encode(text, encoding):
+  """How Python 3 writes bytes in protocols 0 to 2."""
+  if encoding != 'latin1':
+    raise pickle.UnpicklingError('encoding %r' % (encoding,))
+  return text.encode('latin1')
+
+
+_STAND_INS = {
+    ('numpy', 'ndarray'): 'numpy.ndarray',  # Only ever an argument: not callable.
+    ('numpy', 'dtype'): _Dtype,
+    ('numpy.core.multiarray', '_reconstruct'): _reconstruct,
+    ('numpy._core.multiarray', '_reconstruct'): _reconstruct,
+    ('numpy.core.numeric', '_frombuffer'): _frombuffer,
+    ('numpy._core.numeric', '_frombuffer'): _frombuffer,
+    ('_codecs', 'encode'): _encode,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+
+  def find_class(self, module, name):
+    try:
+      return _STAND_INS[module, name]
+    except KeyError:
+      raise pickle.UnpicklingError('it asks for %s.%s' % (module, name)) from None
+
+
+def _unpickle(data, name):
+  """The object in the bytes; UserError for everything but plain data."""
+  try:
+    return _Unpickler(io.BytesIO(data), encoding='bytes').load()
+  # Hostile bytes can raise anything, MemoryError included.
+  except Exception as e:  # pylint: disable=broad-except
+    raise UserError('%s: refused, not a plain CIFAR-10 pickle: %s' % (
+        name, str(e).splitlines()[0] if str(e) else type(e).__name__)) from None

@@ -1,0 +1,92 @@
+"""The optimiser of davidcpage/cifar10-fast: its schedule and its train op."""
+
+import tensorflow.compat.v1 as tf
+
+
+def learning_rate(global_step, steps_per_epoch, epochs, values):
+  """The learning rate of the step that is about to be taken.
+
+  Linear between the knots (epochs[i], values[i]), flat before the first and
+  after the last, read at (global_step + 1) / steps_per_epoch, so that the last
+  step of the recipe reads the last knot. A function of global_step in the
+  graph: unlike a rate that a hook feeds, it is right after a resume.
+
+  Args:
+    global_step: scalar integer Tensor or variable, steps taken so far.
+    steps_per_epoch: int.
+    epochs: list of floats that grow, the knots in epochs.
+    values: list of floats, the rates there; as many.
+  Returns:
+    float32 scalar Tensor.
+  Raises:
+    ValueError: when the graph is built, if the knots do not fit together.
+  Source: davidcpage/cifar10-fast, core.py PiecewiseLinear, dawn.py lambda step.
+  """
+  if len(epochs) != len(values) or len(epochs) < 2:
+    raise ValueError('the schedule needs two or more knots, as many epochs as '
+                     'values: %s, %s' % (epochs, values))
+  if any(b <= a for a, b in zip(epochs, epochs[1:])):
+    raise ValueError('the epochs of the schedule must grow: %s' % (epochs,))
+  with tf.name_scope('learning_rate'):
+    knots = tf.constant(epochs, tf.float32)
+    rates = tf.constant(values, tf.float32)
+    epoch = (tf.cast(tf.convert_to_tensor(global_step) + 1, tf.float32)
+             / steps_per_epoch)
+    right = tf.reduce_sum(tf.cast(epoch >= knots, tf.int32))
+    left = tf.clip_by_value(right - 1, 0, len(epochs) - 2)
+    begin, end = tf.gather(knots, left), tf.gather(knots, left + 1)
+    part = tf.clip_by_value((epoch - begin) / (end - begin), 0., 1.)
+    # This form, not begin + part * slope: exactly the knot's rate at a knot.
+    return (1 - part) * tf.gather(rates, left) + part * tf.gather(rates, left + 1)
+
+
+def train_op(loss, learning_rate, momentum, weight_decay, run_update_ops=True,
+             loss_scale=1.):
+  """One step of Nesterov SGD with weight decay, after the update ops.
+
+    g = d loss / d w + weight_decay * w
+    v = momentum * v - learning_rate * g
+    w = w + momentum * v - learning_rate * g
+
+  on every trainable variable, gamma and beta too. The learning rate is inside
+  the velocity; MomentumOptimizer keeps it outside, which differs while the rate
+  changes, so it is given rate 1 and gradients already multiplied by the rate.
+
+  Args:
+    loss: float32 scalar Tensor, the mean over the batch.
+    learning_rate: float32 scalar Tensor or float.
+    momentum: float, of the optimiser (not of batch normalisation).
+    weight_decay: float, per step and in units of the learning rate.
+    run_update_ops: Python bool; False leaves the ops in UPDATE_OPS out, so that
+      the moving statistics stay 0 and 1. That is the classic bug, kept for
+      demonstrations.
+    loss_scale: float; gradients are taken of loss_scale * loss and divided by
+      it in float32. Small float16 gradients survive; a power of two changes no
+      bit of a float32 result.
+  Returns:
+    An Operation that takes the step, then adds 1 to global_step.
+  Variables:
+    {variable}/Momentum: one for each trainable variable, as large as it.
+    global_step: created if missing.
+  Collections:
+    UPDATE_OPS is read, TRAIN_OP gets the operation.
+  Source: davidcpage/cifar10-fast, torch_backend.py nesterov_update. There the
+    loss is summed, the rate divided and the decay multiplied by the batch size,
+    which is the same.
+  """
+  variables = tf.trainable_variables()
+  global_step = tf.train.get_or_create_global_step()
+  update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+  optimizer = tf.train.MomentumOptimizer(1., momentum, use_nesterov=True)
+  gradients = optimizer.compute_gradients(
+      loss * loss_scale if loss_scale != 1 else loss, variables)
+  missing = [v.op.name for g, v in gradients if g is None]
+  if missing:
+    raise ValueError('the loss does not depend on %s' % ', '.join(missing))
+  steps = []
+  for gradient, variable in gradients:
+    gradient = tf.cast(gradient, tf.float32) / loss_scale
+    weight = variable.read_value()
+    steps.append((learning_rate * (gradient + weight_decay * weight), variable))
+  with tf.control_dependencies(update_ops if run_update_ops else []):
+    return optimizer.apply_gradients(steps, global_step)

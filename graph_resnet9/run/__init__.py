@@ -1,0 +1,1 @@
+"""Sessions: training, evaluation, hooks and checkpoint files."""

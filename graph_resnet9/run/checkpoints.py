@@ -1,0 +1,125 @@
+"""Checkpoint files: which one to use, and whether it is whole and fits."""
+
+import os
+import re
+import shutil
+
+from absl import logging
+import tensorflow.compat.v1 as tf
+
+from graph_resnet9.errors import UserError
+
+NAME = 'model.ckpt'
+_INDEX = re.compile(re.escape(NAME) + r'-(\d+)\.index')
+
+
+def prefix_of(path):
+  """The checkpoint prefix behind a train_dir, a prefix or an .index file.
+
+  Raises:
+    UserError: there is no checkpoint.
+  """
+  if os.path.isdir(path):
+    prefix = newest(path)
+    if prefix is None:
+      raise UserError('--checkpoint=%s: no checkpoint in this directory' % path)
+    return prefix
+  prefix = path.removesuffix('.index')
+  if not os.path.exists(prefix + '.index'):
+    raise UserError('--checkpoint=%s: no such checkpoint; give a train_dir, a '
+                    'prefix like %s-97, or its .index file' % (path, NAME))
+  return prefix
+
+
+def newest(train_dir):
+  """The prefix of the newest checkpoint in a train_dir.
+
+  That is the one the `checkpoint` state file names. Where that file is missing
+  or damaged, TensorFlow would start again at step 0 without a word; here the
+  newest of the checkpoint files is taken, with a warning.
+
+  Returns:
+    The prefix, or None if there is no checkpoint and no trace of one.
+  Raises:
+    UserError: the state file is there, but no checkpoint.
+  """
+  state_file = os.path.join(train_dir, 'checkpoint')
+  found = _by_step(train_dir)
+  try:
+    state = tf.train.get_checkpoint_state(train_dir)
+    named = state.model_checkpoint_path if state else None
+  except ValueError:  # An empty state file.
+    named = None
+  if named and os.path.exists(named + '.index'):
+    return named
+  if found:
+    logging.warning('%s: missing, damaged, or naming a checkpoint that is not '
+                    'there; using the newest one, %s', state_file, found[-1])
+    return found[-1]
+  if os.path.exists(state_file):
+    raise UserError('%s: names no checkpoint that exists; restore its files, or '
+                    'empty the directory to start anew' % state_file)
+  return None
+
+
+def _by_step(train_dir):
+  """Prefixes of the checkpoints in train_dir, oldest first."""
+  matches = filter(None, map(_INDEX.fullmatch, os.listdir(train_dir)))
+  steps = sorted(int(match.group(1)) for match in matches)
+  return [os.path.join(train_dir, '%s-%d' % (NAME, step)) for step in steps]
+
+
+def adopt(train_dir, prefix):
+  """Makes `prefix` the one that a session restores from train_dir.
+
+  A session reads the state file; it is written anew, with the older checkpoints
+  in it, so that the saver goes on deleting the oldest. What killed saves left
+  is removed.
+  """
+  for name in os.listdir(train_dir):
+    if name.startswith(NAME + '-') and name.endswith('_temp'):
+      shutil.rmtree(os.path.join(train_dir, name))
+  if prefix:
+    older = [p for p in _by_step(train_dir) if step_of(p) <= step_of(prefix)]
+    tf.train.update_checkpoint_state(
+        train_dir, prefix, [p for p in older if p != prefix] + [prefix])
+
+
+def step_of(prefix):
+  """The step in the name of a checkpoint; 0 if it has none."""
+  match = re.search(r'-(\d+)$', prefix)
+  return int(match.group(1)) if match else 0
+
+
+def check(prefix, variables):
+  """Reads a checkpoint from end to end and compares it with a graph.
+
+  Without this, a damaged file surfaces as an OutOfRangeError that reads like the
+  end of the data, and a network of another size as a page of graph nodes.
+
+  Args:
+    prefix: of the checkpoint.
+    variables: what the graph would restore, a list of variables.
+  Raises:
+    UserError: a file is damaged, a variable is missing or has another shape.
+  """
+  try:
+    reader = tf.train.load_checkpoint(prefix)
+    shapes = reader.get_variable_to_shape_map()
+    for name in shapes:
+      reader.get_tensor(name)
+  # DataLossError, OutOfRangeError, NotFoundError, ... with no common base; the
+  # reader itself raises plain RuntimeError or ValueError.
+  except (tf.errors.OpError, RuntimeError, ValueError) as e:
+    raise UserError(
+        '%s: damaged checkpoint (%s); delete its files to go on from the one '
+        'before, if any' % (prefix, str(e).splitlines()[0])) from None
+  for variable in variables:
+    name, shape = variable.op.name, variable.shape.as_list()
+    if name not in shapes:
+      raise UserError('%s: holds no variable %s: the checkpoint of another '
+                      'network' % (prefix, name))
+    if shapes[name] != shape:
+      raise UserError(
+          '%s: %s is %s there and %s in this graph: the checkpoint of another '
+          'network, or of another --width' % (prefix, name, shapes[name], shape))

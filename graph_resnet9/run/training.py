@@ -1,0 +1,252 @@
+"""The training run: the graph in named steps, then the loop."""
+
+import json
+import os
+import tempfile
+from typing import Any, Dict, NamedTuple
+
+from absl import logging
+import tensorflow.compat.v1 as tf
+
+from graph_resnet9 import config
+from graph_resnet9.errors import UserError
+from graph_resnet9.inputs import augment
+from graph_resnet9.inputs import dataset
+from graph_resnet9.inputs import queues
+from graph_resnet9.model import losses
+from graph_resnet9.model import optimizer
+from graph_resnet9.model import resnet9
+from graph_resnet9.run import checkpoints
+from graph_resnet9.run import evaluation
+from graph_resnet9.run import hooks
+from graph_resnet9.run import report
+
+# The loss of the reference is a sum over 512 images, which keeps small float16
+# gradients from becoming 0; so does this factor, taken out again in float32.
+_FLOAT16_LOSS_SCALE = 512.
+_SUMMARY_STEPS = 20
+
+
+class TrainGraph(NamedTuple):
+  """The tensors of a training graph that the session needs.
+
+  train_op: Operation, takes a step.
+  step: int64 scalar, steps taken when train_op has run.
+  learning_rate, loss, accuracy: float32 scalars of the step.
+  test: evaluation.Tower over the next batch of test images, with the moving
+    statistics.
+  test_first: int32 scalar placeholder, where that batch begins.
+  test_batch_size, test_examples: ints.
+  steps_per_epoch, last_step: ints.
+  feed: for Scaffold(local_init_feed_dict=).
+  """
+  train_op: tf.Operation
+  step: tf.Tensor
+  learning_rate: tf.Tensor
+  loss: tf.Tensor
+  accuracy: tf.Tensor
+  test: evaluation.Tower
+  test_first: tf.Tensor
+  test_batch_size: int
+  test_examples: int
+  steps_per_epoch: int
+  last_step: int
+  feed: Dict[tf.Tensor, Any]
+
+
+def build(settings, source, scratch):
+  """Builds the training graph in the default graph.
+
+  Args:
+    settings: config.Train.
+    source: dataset.Source.
+    scratch: existing directory for record files, if they have to be written.
+  Returns:
+    TrainGraph.
+  """
+  tf.set_random_seed(settings.seed)
+  with tf.device('/cpu:0'), tf.variable_scope('', use_resource=True):
+    global_step = tf.train.get_or_create_global_step()
+
+  # Which examples: a shuffle queue of indices or records.
+  batch, examples, feed = _train_batch(settings, source, scratch, global_step)
+  steps_per_epoch = examples // settings.batches.batch_size
+
+  # Augmentation, on the device that trains.
+  chosen = augment.draws(
+      settings.batches.batch_size, settings.seed, global_step.read_value(),
+      **settings.augment._asdict())
+  images = augment.normalised(
+      augment.crops(batch.pixels, batch.indices, chosen))
+  images = augment.cut_out(images, chosen, settings.augment.cutout)
+
+  # Logits and loss.
+  logits = resnet9.logits(tf.cast(images, settings.model.precision),
+                          training=True, width=settings.model.width)
+  loss = tf.reduce_mean(losses.cross_entropy(logits, batch.labels))
+  accuracy = tf.reduce_mean(
+      tf.cast(losses.correct(logits, batch.labels), tf.float32))
+
+  # The train op, after the update ops.
+  how = settings.optimizer
+  scale = how.epochs / how.lr_epochs[-1]
+  learning_rate = optimizer.learning_rate(
+      global_step, steps_per_epoch, [scale * knot for knot in how.lr_epochs],
+      how.lr_values)
+  train_op = optimizer.train_op(
+      loss, learning_rate, how.momentum, how.weight_decay,
+      run_update_ops=how.update_ops != 'none',
+      loss_scale=_FLOAT16_LOSS_SCALE if settings.model.precision == 'float16'
+      else 1.)
+  with tf.control_dependencies([train_op]):
+    step = global_step.read_value()
+
+  # The same network on the test images, with the moving statistics.
+  test_data = queues.table(
+      dataset.load(source, 'test', settings.data.test_examples), 'test')
+  test_first = tf.placeholder(tf.int32, [], 'test_first')
+  test_batch_size = min(settings.batches.batch_size, test_data.examples)
+  with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+    test = evaluation.tower(
+        queues.table_batch(test_data, tf.range(test_first, tf.minimum(
+            test_first + test_batch_size, test_data.examples))),
+        training=False, **settings.model._asdict())
+
+  for name, value in (('loss', loss), ('accuracy', accuracy),
+                      ('learning_rate', learning_rate)):
+    tf.summary.scalar('train/' + name, value)
+  return TrainGraph(
+      train_op, step, learning_rate, loss, accuracy, test, test_first,
+      test_batch_size, test_data.examples, steps_per_epoch,
+      max(1, round(how.epochs * steps_per_epoch)), {**feed, **test_data.feed})
+
+
+def _train_batch(settings, source, scratch, global_step):
+  """(queues.Batch, number of training examples, feed at session start)."""
+  batches = settings.batches
+  sizes = dict(seed=settings.seed, batch_size=batches.batch_size,
+               shuffle=batches.shuffle, capacity=batches.capacity,
+               min_after_dequeue=batches.min_after_dequeue)
+  if batches.input == 'records':
+    paths, examples = dataset.record_files(
+        source, 'train', scratch, settings.data.train_examples, batches.order)
+    return queues.record_queue(paths, examples, **sizes), examples, {}
+  data = queues.table(
+      dataset.load(source, 'train', settings.data.train_examples, batches.order),
+      'train')
+  indices = queues.index_queue(
+      data.examples, first_step=global_step.read_value(), **sizes)
+  return queues.table_batch(data, indices), data.examples, data.feed
+
+
+def train(settings):
+  """Trains, or resumes, until the last step or a signal.
+
+  Prints a table row an epoch and one line of JSON, and leaves in train_dir:
+  checkpoints, flags.txt, metrics.jsonl, TensorBoard event files.
+
+  Args:
+    settings: config.Train.
+  Returns:
+    Exit code: 0, or 128 + the number of the signal that stopped it.
+  Raises:
+    UserError: bad data, a train_dir of another run, a loss that is not finite.
+  """
+  if settings.optimizer.update_ops == 'none':
+    logging.warning(
+        '--update_ops=none: the moving statistics of batch normalisation stay 0 '
+        'and 1, so evaluation will be near chance. This is the classic bug, for '
+        'demonstrations only')
+  source = dataset.find(settings.data.dataset, settings.data.data_dir)
+  settings = settings._replace(data=settings.data._replace(
+      dataset=source.name,
+      data_dir=os.path.abspath(settings.data.data_dir)
+      if settings.data.data_dir else ''))
+  resume_from = _open_train_dir(settings)
+  with tempfile.TemporaryDirectory() as scratch, tf.Graph().as_default():
+    graph = build(settings, source, scratch)
+    if resume_from:
+      checkpoints.check(resume_from, tf.global_variables())
+    checkpoints.adopt(settings.train_dir, resume_from)
+    report.write_file(os.path.join(settings.train_dir, config.FLAGFILE),
+                      config.flagfile_text(settings))
+    return _loop(settings, graph, source)
+
+
+def _open_train_dir(settings):
+  """Makes train_dir, or checks that it holds this run.
+
+  Returns:
+    The prefix of the checkpoint to resume from, or None.
+  """
+  train_dir = settings.train_dir
+  try:
+    os.makedirs(train_dir, exist_ok=True)
+    tempfile.TemporaryFile(dir=train_dir).close()
+  except OSError as e:
+    raise UserError('--train_dir=%s: cannot be written: %s' %
+                    (train_dir, e.strerror)) from None
+  resume_from = checkpoints.newest(train_dir)
+  saved = config.read_flagfile(train_dir)
+  if resume_from and saved:
+    old, new = config.flat(saved), config.flat(settings)
+    for name in new:
+      if name not in config.SESSION_FLAGS and new[name] != old[name]:
+        raise UserError(
+            '--train_dir=%s: holds a run with --%s=%s, not %s; give the same '
+            'flags to resume it, or another --train_dir' %
+            (train_dir, name, old[name], new[name]))
+  return resume_from
+
+
+def _loop(settings, graph, source):
+  """The session: MonitoredTrainingSession until the last step or a signal."""
+  train_dir, step = settings.train_dir, graph.step
+  stop = hooks.StopOnSignal()
+  epochs = hooks.EpochReport(
+      step, graph.learning_rate, graph.loss, graph.accuracy,
+      lambda session: _test(session, graph, stop.interrupted), train_dir,
+      source.name, settings.batches.batch_size, graph.steps_per_epoch,
+      graph.last_step, stop.interrupted)
+  saver = tf.train.Saver(sharded=False)
+  scaffold = tf.train.Scaffold(saver=saver, local_init_feed_dict=graph.feed)
+  print('dataset: %s, %d steps of %d images an epoch, %d test images' %
+        (source.name, graph.steps_per_epoch, settings.batches.batch_size,
+         graph.test_examples), flush=True)
+  with tf.train.MonitoredTrainingSession(
+      checkpoint_dir=train_dir, scaffold=scaffold,
+      hooks=[
+          hooks.LossGuard(step, graph.loss, train_dir),
+          hooks.Progress(step, graph.loss, graph.last_step),
+          epochs,
+          hooks.Checkpoints(step, saver, train_dir, settings.save_secs,
+                            graph.steps_per_epoch),
+          tf.train.StopAtStepHook(last_step=graph.last_step),
+          stop],
+      save_checkpoint_secs=None, save_checkpoint_steps=None,
+      save_summaries_steps=_SUMMARY_STEPS, log_step_count_steps=None,
+      config=tf.ConfigProto(allow_soft_placement=True)) as session:
+    while not session.should_stop():
+      session.run(graph.train_op)
+  newest = checkpoints.newest(train_dir)
+  if stop.interrupted():
+    logging.warning('stopped by signal %d, saved %s; the same command resumes',
+                    stop.signal, newest)
+    return 128 + stop.signal
+  last = epochs.rows[-1]
+  print(json.dumps(dict(
+      checkpoint=newest, step=last.step, dataset=source.name,
+      train_loss=last.train_loss, test_loss=last.test_loss,
+      test_accuracy=last.test_accuracy, total_secs=last.total_secs)))
+  return 0
+
+
+def _test(session, graph, interrupted):
+  """(loss, accuracy) on all test images, or None if interrupted."""
+  values = []
+  for first in range(0, graph.test_examples, graph.test_batch_size):
+    if interrupted():
+      return None
+    values.append(session.run(graph.test, {graph.test_first: first}))
+  result = evaluation.result_of(values)
+  return result.loss, result.accuracy
