@@ -47,10 +47,12 @@ def newest(train_dir):
   found = _by_step(train_dir)
   try:
     state = tf.train.get_checkpoint_state(train_dir)
-    named = state.model_checkpoint_path if state else None
+    # Whatever its directory: a copied train_dir must not use its original.
+    named = state and os.path.join(
+        train_dir, os.path.basename(state.model_checkpoint_path))
   except ValueError:  # An empty state file.
     named = None
-  if named and os.path.exists(named + '.index'):
+  if named in found:
     return named
   if found:
     logging.warning('%s: missing, damaged, or naming a checkpoint that is not '
@@ -80,15 +82,10 @@ def adopt(train_dir, prefix):
     if name.startswith(NAME + '-') and name.endswith('_temp'):
       shutil.rmtree(os.path.join(train_dir, name))
   if prefix:
-    older = [p for p in _by_step(train_dir) if step_of(p) <= step_of(prefix)]
-    tf.train.update_checkpoint_state(
-        train_dir, prefix, [p for p in older if p != prefix] + [prefix])
-
-
-def step_of(prefix):
-  """The step in the name of a checkpoint; 0 if it has none."""
-  match = re.search(r'-(\d+)$', prefix)
-  return int(match.group(1)) if match else 0
+    found = _by_step(train_dir)
+    names = [os.path.basename(p) for p in found[:found.index(prefix) + 1]]
+    # Relative names, as the saver writes them with save_relative_paths.
+    tf.train.update_checkpoint_state(train_dir, names[-1], names)
 
 
 def check(prefix, variables):
@@ -108,9 +105,9 @@ def check(prefix, variables):
     shapes = reader.get_variable_to_shape_map()
     for name in shapes:
       reader.get_tensor(name)
-  # DataLossError, OutOfRangeError, NotFoundError, ... with no common base; the
-  # reader itself raises plain RuntimeError or ValueError.
-  except (tf.errors.OpError, RuntimeError, ValueError) as e:
+  # DataLossError, NotFoundError, ...; the reader's C++ part raises Python's own:
+  # IndexError "Read less bytes than requested", ValueError, RuntimeError.
+  except (tf.errors.OpError, LookupError, RuntimeError, ValueError) as e:
     raise UserError(
         '%s: damaged checkpoint (%s); delete its files to go on from the one '
         'before, if any' % (prefix, str(e).splitlines()[0])) from None

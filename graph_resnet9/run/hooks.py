@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
@@ -44,7 +45,7 @@ class LossGuard(StepValues):
     self._train_dir = train_dir
 
   def after_step(self, run_context, step, loss):
-    if abs(loss) <= sys.float_info.max:  # False for NaN too.
+    if np.isfinite(loss):
       return
     raise UserError(not_finite('the loss is %s' % loss, step, self._train_dir))
 
@@ -217,6 +218,25 @@ class Checkpoints(StepValues):
       raise UserError('--train_dir=%s: cannot save a checkpoint: %s' % (
           self._train_dir, e.message.splitlines()[0])) from None
     self._saved_step, self._saved_at = step, time.time()
+
+
+class StopAtStep(StepValues):
+  """Stops when `last_step` is reached, at once if the checkpoint is there.
+
+  tf.train.StopAtStepHook would take a step too many in a finished run.
+  """
+
+  def __init__(self, step, last_step):
+    super().__init__(step=step)
+    self._last_step = last_step
+
+  def after_create_session(self, session, coord):
+    if session.run(tf.train.get_global_step()) >= self._last_step:
+      coord.request_stop()
+
+  def after_step(self, run_context, step):
+    if step >= self._last_step:
+      run_context.request_stop()
 
 
 class StopOnSignal(tf.train.SessionRunHook):

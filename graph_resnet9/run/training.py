@@ -158,10 +158,12 @@ def train(settings):
         'and 1, so evaluation will be near chance. This is the classic bug, for '
         'demonstrations only')
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
-  settings = settings._replace(data=settings.data._replace(
-      dataset=source.name,
-      data_dir=os.path.abspath(settings.data.data_dir)
-      if settings.data.data_dir else ''))
+  settings = settings._replace(
+      train_dir=os.path.abspath(settings.train_dir),
+      data=settings.data._replace(
+          dataset=source.name,
+          data_dir=os.path.abspath(settings.data.data_dir)
+          if settings.data.data_dir else ''))
   resume_from = _open_train_dir(settings)
   with tempfile.TemporaryDirectory() as scratch, tf.Graph().as_default():
     graph = build(settings, source, scratch)
@@ -208,7 +210,7 @@ def _loop(settings, graph, source):
       lambda session: _test(session, graph, stop.interrupted), train_dir,
       source.name, settings.batches.batch_size, graph.steps_per_epoch,
       graph.last_step, stop.interrupted)
-  saver = tf.train.Saver(sharded=False)
+  saver = tf.train.Saver(save_relative_paths=True)
   scaffold = tf.train.Scaffold(saver=saver, local_init_feed_dict=graph.feed)
   print('dataset: %s, %d steps of %d images an epoch, %d test images' %
         (source.name, graph.steps_per_epoch, settings.batches.batch_size,
@@ -221,7 +223,7 @@ def _loop(settings, graph, source):
           epochs,
           hooks.Checkpoints(step, saver, train_dir, settings.save_secs,
                             graph.steps_per_epoch),
-          tf.train.StopAtStepHook(last_step=graph.last_step),
+          hooks.StopAtStep(step, graph.last_step),
           stop],
       save_checkpoint_secs=None, save_checkpoint_steps=None,
       save_summaries_steps=_SUMMARY_STEPS, log_step_count_steps=None,

@@ -1,0 +1,48 @@
+"""Evaluates a checkpoint of graph_resnet9.train, every example exactly once.
+
+  python -m graph_resnet9.eval --checkpoint=/tmp/r9
+  python -m graph_resnet9.eval --checkpoint=/tmp/r9 --batch_norm=batch
+
+Loss, accuracy and per-class accuracy on stdout, the last line as JSON. Flags
+that are not given are taken from flags.txt beside the checkpoint.
+"""
+
+import json
+import os
+
+from absl import logging
+
+from graph_resnet9 import command_line
+from graph_resnet9 import config
+
+
+def main():
+  from graph_resnet9.run import confusion  # pylint: disable=g-import-not-at-top
+  from graph_resnet9.run import evaluation  # pylint: disable=g-import-not-at-top
+  settings = config.read(config.Eval)
+  folder = (settings.checkpoint if os.path.isdir(settings.checkpoint)
+            else os.path.dirname(settings.checkpoint))
+  saved = config.read_flagfile(folder)
+  if saved:
+    settings = config.override(settings, saved)
+  else:
+    logging.warning('%s: not there; flags that are not given have their '
+                    'defaults', os.path.join(folder, config.FLAGFILE))
+  if settings.confusion_png:
+    confusion.check(settings.confusion_png)
+  summary, result, class_names = evaluation.evaluate(settings)
+  if settings.confusion_png:
+    confusion.draw(settings.confusion_png, result.confusion, class_names,
+                   '%(dataset)s %(split)s, step %(step)d, %(batch_norm)s '
+                   'statistics' % summary)
+  print('%(examples)d %(split)s images of %(dataset)s, step %(step)d, batch norm '
+        'by %(batch_norm)s statistics' % summary)
+  print('loss      %8.4f' % result.loss)
+  print('accuracy  %8.2f%%' % (100 * result.accuracy))
+  for name, accuracy in zip(class_names, result.class_accuracy):
+    print('  %-10s %6.2f%%' % (name, 100 * accuracy))
+  print(json.dumps(summary))
+
+
+if __name__ == '__main__':
+  command_line.run(main, config.define_eval_flags)

@@ -1,0 +1,52 @@
+"""The confusion matrix as a picture."""
+
+import os
+
+from matplotlib import figure
+import numpy as np
+
+from graph_resnet9.errors import UserError
+
+
+def check(path):
+  """Raises UserError if a picture cannot be written to `path`."""
+  folder = os.path.dirname(os.path.abspath(path))
+  if not path.endswith('.png'):
+    raise UserError('--confusion_png=%s: the name must end in .png' % path)
+  if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+    raise UserError('--confusion_png=%s: no writable directory %s' %
+                    (path, folder))
+
+
+def draw(path, counts, class_names, title):
+  """Draws counts[label, prediction] as shares of each row.
+
+  Args:
+    path: PNG file, replaced in one step.
+    counts: int [classes, classes].
+    class_names: one a class.
+    title: text above.
+  """
+  shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+  canvas = figure.Figure(figsize=(7.5, 6.8), layout='constrained')
+  axes = canvas.add_subplot()
+  # The square root of the scale brings out the mistakes, a few percent each.
+  axes.imshow(np.sqrt(shares), cmap='Blues', vmin=0, vmax=1)
+  for row, column in np.ndindex(*shares.shape):
+    if counts[row, column]:
+      axes.text(column, row, '%.1f' % (100 * shares[row, column]), ha='center',
+                va='center', fontsize=8,
+                color='white' if shares[row, column] > .3 else 'black')
+  axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha='right')
+  axes.set_yticks(range(len(class_names)), class_names)
+  axes.set_xlabel('predicted')
+  axes.set_ylabel('label')
+  accuracy = 100 * np.trace(counts) / max(counts.sum(), 1)
+  axes.set_title('%s\n%.2f%% of %d right; percent of each row' %
+                 (title, accuracy, counts.sum()), fontsize=10)
+  temporary = path + '.tmp'
+  try:
+    canvas.savefig(temporary, format='png', dpi=120)
+    os.replace(temporary, path)
+  except OSError as e:
+    raise UserError('--confusion_png=%s: %s' % (path, e.strerror)) from None

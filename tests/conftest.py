@@ -1,0 +1,27 @@
+"""pytest runs the absltest classes: what absltest.main does, it must do too."""
+
+import os
+import shutil
+import tempfile
+
+from absl import flags
+import pytest
+
+import graph_resnet9  # pylint: disable=unused-import
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+
+def pytest_configure(config):
+  # That tf.compat.v1 is deprecated is no news to these tests.
+  for line in ('ignore:.*tf.layers.* is deprecated:UserWarning',):
+    config.addinivalue_line('filterwarnings', line)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def absl_flags():
+  """Parsed flags, and a directory of this session's own for create_tempdir."""
+  flags.FLAGS.mark_as_parsed()
+  flags.FLAGS.test_tmpdir = tempfile.mkdtemp(prefix='graph_resnet9_test')
+  yield
+  shutil.rmtree(flags.FLAGS.test_tmpdir, ignore_errors=True)

@@ -1,0 +1,69 @@
+"""What the tests of runs and commands share."""
+
+import contextlib
+import io
+import pathlib
+import subprocess
+import sys
+
+from absl import flags
+import numpy as np
+
+from graph_resnet9 import config
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# A run of 2 epochs of 8 steps; it learns nothing.
+TINY = dict(dataset='synthetic', train_examples=256, test_examples=100, width=4,
+            batch_size=32, epochs=2, shuffle='epoch')
+
+
+def arguments(**values):
+  """The command line for flag values."""
+  return ['--%s=%s' % item for item in values.items()]
+
+
+def settings(kind, **values):
+  """config.Train or config.Eval from flag values."""
+  flag_values = flags.FlagValues()
+  define = {config.Train: config.define_train_flags,
+            config.Eval: config.define_eval_flags}[kind]
+  define(flag_values)
+  flag_values(['command'] + arguments(**values))
+  return config.read(kind, flag_values)
+
+
+def train(train_dir, **values):
+  """Runs a tiny training in this process.
+
+  Returns:
+    (exit code, lines of stdout).
+  """
+  from graph_resnet9.run import training  # pylint: disable=g-import-not-at-top
+  stdout = io.StringIO()
+  with contextlib.redirect_stdout(stdout):
+    code = training.train(settings(
+        config.Train, train_dir=str(train_dir), **{**TINY, **values}))
+  return code, stdout.getvalue().splitlines()
+
+
+def command(name, *args, **kwargs):
+  """Runs `python -m graph_resnet9.NAME ARGS`; returns CompletedProcess."""
+  return subprocess.run(
+      [sys.executable, '-m', 'graph_resnet9.' + name, *args], cwd=ROOT,
+      capture_output=True, text=True, check=False, **kwargs)
+
+
+def weights(prefix):
+  """{name: array} of everything in a checkpoint."""
+  import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
+  reader = tf.train.load_checkpoint(str(prefix))
+  return {name: reader.get_tensor(name)
+          for name in reader.get_variable_to_shape_map()}
+
+
+def differing(one, other):
+  """Names of the variables that two checkpoints do not share bit for bit."""
+  one, other = weights(one), weights(other)
+  return sorted(name for name in one.keys() | other.keys()
+                if not (name in one and name in other
+                        and np.array_equal(one[name], other[name])))

@@ -1,0 +1,159 @@
+"""Tests of graph_resnet9.inputs.synthetic: what the drawn images must be like."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+
+from graph_resnet9.inputs import synthetic
+
+SEED = 11
+
+
+class SplitTest(parameterized.TestCase):
+
+  def test_same_seed_gives_the_same_images(self):
+    one, two = synthetic.split(50, SEED), synthetic.split(50, SEED)
+    np.testing.assert_array_equal(one.images, two.images)
+    np.testing.assert_array_equal(one.labels, two.labels)
+
+  def test_other_seed_gives_other_images(self):
+    # The next seed too: a split uses two streams of random numbers.
+    for other in (SEED + 1, SEED + 2, 0):
+      one, two = synthetic.split(50, SEED), synthetic.split(50, other)
+      self.assertNotEqual(one.labels.tolist(), two.labels.tolist())
+      self.assertTrue((one.images != two.images).any(axis=(1, 2, 3)).all())
+
+  def test_global_random_state_plays_no_part(self):
+    np.random.seed(0)
+    one = synthetic.split(20, SEED)
+    state = np.random.get_state()[1].tolist()
+    np.random.seed(1)
+    np.testing.assert_array_equal(synthetic.split(20, SEED).images, one.images)
+    np.random.seed(0)
+    self.assertEqual(np.random.get_state()[1].tolist(), state)
+
+  @parameterized.parameters(1, 100, 1000, 1001, 1499)
+  def test_a_smaller_set_is_the_beginning_of_a_larger_one(self, examples):
+    large, small = synthetic.split(1500, SEED), synthetic.split(examples, SEED)
+    np.testing.assert_array_equal(small.images, large.images[:examples])
+    np.testing.assert_array_equal(small.labels, large.labels[:examples])
+
+  def test_dtypes_and_shapes_are_those_of_cifar10(self):
+    images, labels = synthetic.split(30, SEED)
+    self.assertEqual((images.shape, images.dtype), ((30, 32, 32, 3), np.uint8))
+    self.assertEqual((labels.shape, labels.dtype), ((30,), np.int32))
+
+  def test_there_is_a_name_for_every_class(self):
+    self.assertLen(set(synthetic.CLASS_NAMES), 10)
+
+  def test_train_and_test_images_are_different(self):
+    (train, train_seed), (test, test_seed) = (
+        synthetic.SPLITS['train'], synthetic.SPLITS['test'])
+    self.assertEqual((train, test), (10000, 2000))
+    one, two = (synthetic.split(200, seed) for seed in (train_seed, test_seed))
+    flat = np.concatenate([one.images, two.images]).reshape(400, -1)
+    self.assertLen(np.unique(flat, axis=0), 400)
+
+
+def softmax_regression(images, labels, train, steps=80, ridge=.1):
+  """Test accuracies on the way to the best linear classifier of the pixels.
+
+  Multinomial logistic regression on standardised pixels, by Nesterov's
+  accelerated gradient with the step that the largest eigenvalue allows.
+  """
+  x = images.reshape(len(images), -1).astype(np.float32)
+  x = (x - x[:train].mean(0)) / (x[:train].std(0) + 1e-3)
+  seen, one_hot = x[:train], np.eye(10, dtype=np.float32)[labels[:train]]
+  direction = np.ones(x.shape[1], np.float32)
+  for _ in range(10):
+    direction = seen.T @ (seen @ (direction / np.linalg.norm(direction)))
+  rate = 1 / (.5 * 1.1 * np.linalg.norm(direction) / train + ridge)
+  weights = before = np.zeros([x.shape[1], 10], np.float32)
+  accuracies = []
+  for step in range(steps):
+    ahead = weights + (weights - before) * (step / (step + 3))
+    odds = np.exp(seen @ ahead)
+    error = odds / odds.sum(1, keepdims=True) - one_hot
+    before = weights
+    weights = ahead - rate * (seen.T @ error / train + ridge * ahead)
+    found = (x[train:] @ weights).argmax(1)
+    accuracies.append((found == labels[train:]).mean())
+  return accuracies
+
+
+def patch_accuracy(images, labels, train, size=10, stride=3, filters=64):
+  """Test accuracy of a linear classifier of how well patches match anywhere.
+
+  The filters are patches of the first images, all in grey and normalised, as
+  one random convolution followed by pooling over the image.
+  """
+  def patches(images):
+    grey = images.mean(3, dtype=np.float32)
+    parts = np.lib.stride_tricks.sliding_window_view(
+        grey, (size, size), (1, 2))[:, ::stride, ::stride]
+    parts = parts.reshape(len(images), -1, size * size)
+    parts = parts - parts.mean(2, keepdims=True)
+    return parts / (parts.std(2, keepdims=True) + 10)
+
+  first = patches(images[:filters])
+  chosen = np.random.RandomState(0).randint(first.shape[1], size=filters)
+  kernel = first[np.arange(filters), chosen].T / size**2
+  pooled = []
+  for begin in range(0, len(images), 250):
+    match = np.abs(patches(images[begin:begin + 250]) @ kernel)
+    pooled.append(np.concatenate([match.max(1), match.mean(1), match.std(1)],
+                                 1))
+  x = np.concatenate(pooled)
+  x = np.c_[(x - x[:train].mean(0)) / x[:train].std(0), np.ones(len(x))]
+  seen, one_hot = x[:train], np.eye(10)[labels[:train]]
+  weights = np.linalg.solve(seen.T @ seen + 100 * np.eye(x.shape[1]),
+                            seen.T @ one_hot)
+  return ((x[train:] @ weights).argmax(1) == labels[train:]).mean()
+
+
+class TaskTest(absltest.TestCase):
+  """What can be learnt from 10,000 images, and what cannot."""
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.images, cls.labels = synthetic.split(10000, SEED)
+
+  def test_classes_are_balanced(self):
+    share = np.bincount(self.labels, minlength=10) / 10000
+    self.assertLen(share, 10)
+    self.assertBetween(share.min(), .07, .13)
+    self.assertBetween(share.max(), .07, .13)
+
+  def test_order_tells_nothing(self):
+    repeated = (self.labels[1:] == self.labels[:-1]).mean()
+    self.assertBetween(repeated, .08, .12)
+
+  def test_images_are_neither_dark_nor_flat(self):
+    images = self.images[:1000].astype(np.float64)
+    self.assertBetween(images.mean(), 100, 155)
+    self.assertGreater(images.std(axis=(1, 2)).mean(), 20)
+
+  def test_pixels_tell_a_linear_classifier_little(self):
+    accuracies = softmax_regression(self.images[:6000], self.labels[:6000],
+                                    train=5000)
+    self.assertLess(max(accuracies), .45)
+
+  def test_the_linear_classifier_would_find_what_pixels_tell(self):
+    images = self.images[:3000].copy()
+    images[:, 0, 0, 0] = 25 * self.labels[:3000]
+    images[:, 5, 5, 1] = 25 * (self.labels[:3000] * 3 % 10)
+    images[:, 9, 9, 2] = 25 * (self.labels[:3000] * 7 % 10)
+    images[np.arange(3000), 20, self.labels[:3000] * 3] = 255
+    accuracies = softmax_regression(images, self.labels[:3000], train=2000)
+    self.assertGreater(max(accuracies), .45)
+
+  def test_patches_tell_much_more(self):
+    # Chance is .10; without the shapes this is chance too.
+    accuracy = patch_accuracy(self.images[:3000], self.labels[:3000],
+                              train=2000)
+    self.assertGreater(accuracy, .3)
+
+
+if __name__ == '__main__':
+  absltest.main()

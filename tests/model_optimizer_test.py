@@ -1,0 +1,142 @@
+"""The schedule and the train op, against NumPy."""
+
+from absl.testing import absltest
+import numpy as np
+
+import graph_resnet9  # pylint: disable=unused-import
+import tensorflow.compat.v1 as tf
+
+from graph_resnet9.model import losses
+from graph_resnet9.model import optimizer
+
+
+def rates(knots, values, steps, steps_per_epoch):
+  with tf.Graph().as_default(), tf.Session() as session:
+    step = tf.placeholder(tf.int64, [])
+    rate = optimizer.learning_rate(step, steps_per_epoch, knots, values)
+    return [session.run(rate, {step: s}) for s in steps]
+
+
+class LearningRateTest(absltest.TestCase):
+
+  def test_is_piecewise_linear_and_reads_one_step_ahead(self):
+    for knots, values in (([0, 5, 24], [0, .4, 0]),
+                          ([0, 2, 8, 10], [0, 1, .1, .1])):
+      steps = list(range(0, 97 * 24, 13))
+      expected = np.interp((np.array(steps) + 1) / 97, knots, values)
+      np.testing.assert_allclose(
+          rates(knots, values, steps, 97), expected, atol=1e-6)
+
+  def test_is_exact_at_knots_and_flat_outside(self):
+    got = rates([1, 5, 24], [.1, .4, 0], [0, 96, 484, 2327, 9999], 97)
+    self.assertEqual(got, [np.float32(.1), np.float32(.1), np.float32(.4), 0, 0])
+
+  def test_takes_the_global_step_variable(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      step = tf.train.get_or_create_global_step()
+      rate = optimizer.learning_rate(step, 10, [0, 1], [0, 1])
+      session.run(tf.global_variables_initializer())
+      self.assertAlmostEqual(session.run(rate), .1, places=6)
+
+  def test_bad_knots_are_named(self):
+    for knots, values in (([0, 1], [0]), ([0], [1]), ([0, 2, 2], [0, 1, 0])):
+      with self.subTest(knots=knots), tf.Graph().as_default():
+        with self.assertRaisesRegex(ValueError, 'knots|must grow'):
+          optimizer.learning_rate(0, 10, knots, values)
+
+
+def quadratic(run_update_ops=True, loss_scale=1.):
+  """Graph of loss = sum a (w - target)^2 with a hand-made update op."""
+  target = np.array([1., -2., 3.], np.float32)
+  w = tf.get_variable('w', initializer=tf.zeros(3), use_resource=True)
+  updates = tf.get_variable('updates', initializer=0, trainable=False,
+                            use_resource=True)
+  tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, updates.assign_add(1).op)
+  loss = tf.reduce_sum([1., 2., 3.] * (w - target) ** 2)
+  rate = optimizer.learning_rate(
+      tf.train.get_or_create_global_step(), 4, [0, 2, 5], [0, .1, 0])
+  op = optimizer.train_op(loss, rate, .9, .01, run_update_ops, loss_scale)
+  return op, w, updates
+
+
+class TrainOpTest(absltest.TestCase):
+
+  def test_is_nesterov_with_the_rate_inside_the_velocity(self):
+    with tf.Graph().as_default(), tf.Session() as session:
+      op, w, _ = quadratic()
+      session.run(tf.global_variables_initializer())
+      expected, velocity = np.zeros(3), np.zeros(3)
+      for step in range(20):
+        rate = np.interp((step + 1) / 4, [0, 2, 5], [0, .1, 0])
+        gradient = 2 * np.array([1, 2, 3]) * (expected - [1, -2, 3])
+        gradient += .01 * expected
+        velocity = .9 * velocity - rate * gradient
+        expected = expected + .9 * velocity - rate * gradient
+        session.run(op)
+        np.testing.assert_allclose(session.run(w), expected, atol=1e-5)
+      self.assertEqual(session.run(tf.train.get_global_step()), 20)
+
+  def test_runs_the_update_ops_unless_told_not_to(self):
+    for run_update_ops, expected in ((True, 3), (False, 0)):
+      with self.subTest(run_update_ops=run_update_ops), \
+          tf.Graph().as_default(), tf.Session() as session:
+        op, _, updates = quadratic(run_update_ops)
+        session.run(tf.global_variables_initializer())
+        for _ in range(3):
+          session.run(op)
+        self.assertEqual(session.run(updates), expected)
+
+  def test_loss_scale_of_a_power_of_two_changes_no_bit(self):
+    values = []
+    for scale in (1., 512.):
+      with tf.Graph().as_default(), tf.Session() as session:
+        op, w, _ = quadratic(loss_scale=scale)
+        session.run(tf.global_variables_initializer())
+        for _ in range(10):
+          session.run(op)
+        values.append(session.run(w))
+    np.testing.assert_array_equal(*values)
+
+  def test_loss_scale_saves_small_float16_gradients(self):
+    moved = []
+    for scale in (1., 512.):
+      with tf.Graph().as_default(), tf.Session() as session:
+        w = tf.get_variable('w', initializer=0., use_resource=True)
+        half = tf.cast(tf.cast(w, tf.float16), tf.float32)
+        op = optimizer.train_op(1e-8 * half, 1., 0., 0., loss_scale=scale)
+        session.run(tf.global_variables_initializer())
+        session.run(op)
+        moved.append(session.run(w))
+    self.assertEqual(moved[0], 0)
+    self.assertAlmostEqual(moved[1] / -1e-8, 1, delta=.02)
+
+  def test_adds_to_the_train_op_collection(self):
+    with tf.Graph().as_default():
+      op, _, _ = quadratic()
+      self.assertEqual(tf.get_collection(tf.GraphKeys.TRAIN_OP), [op])
+
+  def test_variable_without_gradient_is_named(self):
+    with tf.Graph().as_default():
+      w = tf.get_variable('w', initializer=1., use_resource=True)
+      tf.get_variable('unused', initializer=1., use_resource=True)
+      with self.assertRaisesRegex(ValueError, 'does not depend on unused'):
+        optimizer.train_op(w * w, .1, .9, 0.)
+
+
+class LossesTest(absltest.TestCase):
+
+  def test_cross_entropy_and_correct(self):
+    logits = np.random.RandomState(0).normal(size=(6, 10)) * 4
+    labels = np.array([0, 3, 9, 3, 5, 7])
+    labels[0] = logits[0].argmax()
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    with tf.Graph().as_default(), tf.Session() as session:
+      args = (tf.constant(logits, tf.float32), tf.constant(labels, tf.int32))
+      got = session.run([losses.cross_entropy(*args), losses.correct(*args)])
+    np.testing.assert_allclose(
+        got[0], -np.log(shares[np.arange(6), labels]), rtol=1e-4)
+    np.testing.assert_array_equal(got[1], logits.argmax(1) == labels)
+
+
+if __name__ == '__main__':
+  absltest.main()
