@@ -16,6 +16,7 @@ from absl import logging
 
 from graph_resnet9.errors import UserError
 
+flags.disclaim_key_flags()  # They are the command's: its --help lists them.
 
 def run(main, define_flags):
   """Defines flags, parses them, calls main() and exits with what it returns.

@@ -5,6 +5,7 @@ groups of them. Only commands read FLAGS; they hand settings down, and what is
 below takes plain arguments. A leaf: imports nothing of the package but errors.
 """
 
+import math
 import os
 from typing import NamedTuple, Optional, Tuple
 
@@ -16,6 +17,9 @@ FLAGFILE = 'flags.txt'
 # What may change from one session of a run to the next: nothing here touches
 # the weights.
 SESSION_FLAGS = ('train_dir', 'data_dir', 'save_secs')
+
+
+flags.disclaim_key_flags()  # They are the command's: its --help lists them.
 
 
 class Data(NamedTuple):
@@ -66,6 +70,17 @@ class Train(NamedTuple):
   optimizer: Optimizer
 
 
+class Benchmark(NamedTuple):
+  """Everything that graph_resnet9.benchmark is told."""
+  steps: int
+  seed: int
+  data: Data
+  batches: Batches
+  augment: Augment
+  model: Model
+  optimizer: Optimizer
+
+
 class Eval(NamedTuple):
   """Everything that graph_resnet9.eval is told."""
   checkpoint: str
@@ -85,9 +100,12 @@ class _FloatsParser(flags.ArgumentParser):
     if isinstance(argument, (list, tuple)):
       return tuple(argument)
     try:
-      return tuple(float(part) for part in argument.split(','))
+      numbers = tuple(float(part) for part in argument.split(','))
     except ValueError:
-      raise ValueError('give numbers with commas between them') from None
+      numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+      raise ValueError('give finite numbers with commas between them')
+    return numbers
 
   def flag_type(self):
     return 'comma separated list of numbers'
@@ -99,55 +117,32 @@ class _FloatsSerializer(flags.ArgumentSerializer):
     return ','.join('%g' % number for number in value)
 
 
+def _define_float(name, default, help_text, low, high, flag_values):
+  """A float flag in low .. high; absl's own bounds let NaN pass."""
+  flags.DEFINE_float(name, default, help_text, low, high,
+                     flag_values=flag_values)
+  flags.register_validator(name, math.isfinite, 'must be a finite number',
+                           flag_values=flag_values)
+
+
 def define_train_flags(flag_values=flags.FLAGS):
   """The flags of graph_resnet9.train; the defaults are the 24-epoch recipe."""
   flags.DEFINE_string(
       'train_dir', None, 'Directory for checkpoints, summaries and metrics. The '
       'same command again resumes the run in it.', flag_values=flag_values,
       required=True)
-  flags.DEFINE_float(
+  _define_float(
       'save_secs', 600, 'Save a checkpoint after so many seconds, besides the '
-      'one of each epoch.', lower_bound=0, flag_values=flag_values)
-  _define_shared_flags(flag_values)
+      'one of each epoch.', 0, None, flag_values)
+  _define_recipe_flags(flag_values)
+
+
+def define_benchmark_flags(flag_values=flags.FLAGS):
+  """The flags of graph_resnet9.benchmark: a recipe, and how long to measure."""
   flags.DEFINE_integer(
-      'pad', 4, 'Reflect-pad the images by so many pixels and crop at random; '
-      '0: no crop.', 0, 31, flag_values=flag_values)
-  flags.DEFINE_bool(
-      'flip', True, 'Mirror half of the training images.',
-      flag_values=flag_values)
-  flags.DEFINE_integer(
-      'cutout', 8, 'Side of the square that is cut out of a training image; 0: '
-      'none.', 0, 32, flag_values=flag_values)
-  flags.DEFINE_float(
-      'epochs', 24, 'Length of the run in epochs of train examples // '
-      'batch_size steps. --lr_epochs is scaled to it.', lower_bound=0,
-      flag_values=flag_values)
-  flags.DEFINE(
-      _FloatsParser(), 'lr_epochs', (0., 5., 24.), 'Knots of the learning rate, '
-      'in epochs of a run that ends at the last one.', serializer=
-      _FloatsSerializer(), flag_values=flag_values)
-  flags.DEFINE(
-      _FloatsParser(), 'lr_values', (0., .4, 0.), 'The learning rate at the '
-      'knots, for the mean loss of a batch.', serializer=_FloatsSerializer(),
-      flag_values=flag_values)
-  flags.DEFINE_float(
-      'momentum', .9, 'Nesterov momentum of the optimiser.', 0, 1,
-      flag_values=flag_values)
-  flags.DEFINE_float(
-      'weight_decay', 5e-4, 'Weight decay, on every trainable variable.', 0,
-      flag_values=flag_values)
-  flags.DEFINE_enum(
-      'update_ops', 'control_dependencies', ['control_dependencies', 'none'],
-      'Whether the train op runs the update ops of batch normalisation. none is '
-      'the classic bug: the moving statistics stay 0 and 1.',
-      flag_values=flag_values)
-  flags.register_multi_flags_validator(
-      ['lr_epochs', 'lr_values'], lambda f: (
-          len(f['lr_epochs']) == len(f['lr_values']) >= 2
-          and f['lr_epochs'][0] == 0 and all(
-              a < b for a, b in zip(f['lr_epochs'], f['lr_epochs'][1:]))),
-      'must be two or more knots, as many epochs as values, epochs growing from '
-      '0', flag_values=flag_values)
+      'steps', 20, 'Steps to time, after a few to warm up; the median counts.',
+      1, flag_values=flag_values)
+  _define_recipe_flags(flag_values)
 
 
 def define_eval_flags(flag_values=flags.FLAGS):
@@ -167,6 +162,48 @@ def define_eval_flags(flag_values=flags.FLAGS):
       'confusion_png', '', 'Draw the confusion matrix into this file.',
       flag_values=flag_values)
   _define_shared_flags(flag_values)
+
+
+def _define_recipe_flags(flag_values):
+  """The flags that make a training step; the shared ones among them."""
+  _define_shared_flags(flag_values)
+  flags.DEFINE_integer(
+      'pad', 4, 'Reflect-pad the images by so many pixels and crop at random; '
+      '0: no crop.', 0, 31, flag_values=flag_values)
+  flags.DEFINE_bool(
+      'flip', True, 'Mirror half of the training images.',
+      flag_values=flag_values)
+  flags.DEFINE_integer(
+      'cutout', 8, 'Side of the square that is cut out of a training image; 0: '
+      'none.', 0, 32, flag_values=flag_values)
+  _define_float(
+      'epochs', 24, 'Length of the run in epochs of train examples // '
+      'batch_size steps. --lr_epochs is scaled to it.', 1e-3, 1e6, flag_values)
+  flags.DEFINE(
+      _FloatsParser(), 'lr_epochs', (0., 5., 24.), 'Knots of the learning rate, '
+      'in epochs of a run that ends at the last one.', serializer=
+      _FloatsSerializer(), flag_values=flag_values)
+  flags.DEFINE(
+      _FloatsParser(), 'lr_values', (0., .4, 0.), 'The learning rate at the '
+      'knots, for the mean loss of a batch.', serializer=_FloatsSerializer(),
+      flag_values=flag_values)
+  _define_float(
+      'momentum', .9, 'Nesterov momentum of the optimiser.', 0, 1, flag_values)
+  _define_float(
+      'weight_decay', 5e-4, 'Weight decay, on every trainable variable.', 0,
+      None, flag_values)
+  flags.DEFINE_enum(
+      'update_ops', 'control_dependencies', ['control_dependencies', 'none'],
+      'Whether the train op runs the update ops of batch normalisation. none is '
+      'the classic bug: the moving statistics stay 0 and 1.',
+      flag_values=flag_values)
+  flags.register_multi_flags_validator(
+      ['lr_epochs', 'lr_values'], lambda f: (
+          len(f['lr_epochs']) == len(f['lr_values']) >= 2
+          and f['lr_epochs'][0] == 0 and all(
+              a < b for a, b in zip(f['lr_epochs'], f['lr_epochs'][1:]))),
+      'must be two or more knots, as many epochs as values, epochs growing from '
+      '0', flag_values=flag_values)
 
 
 def _define_shared_flags(flag_values):

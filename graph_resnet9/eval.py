@@ -17,11 +17,13 @@ from graph_resnet9 import config
 
 
 def main():
+  from graph_resnet9.run import checkpoints  # pylint: disable=g-import-not-at-top
   from graph_resnet9.run import confusion  # pylint: disable=g-import-not-at-top
   from graph_resnet9.run import evaluation  # pylint: disable=g-import-not-at-top
   settings = config.read(config.Eval)
-  folder = (settings.checkpoint if os.path.isdir(settings.checkpoint)
-            else os.path.dirname(settings.checkpoint))
+  prefix = checkpoints.prefix_of(settings.checkpoint)
+  settings = settings._replace(checkpoint=prefix)
+  folder = os.path.dirname(prefix)
   saved = config.read_flagfile(folder)
   if saved:
     settings = config.override(settings, saved)

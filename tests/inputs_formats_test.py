@@ -355,7 +355,7 @@ class PickleTest(PickleTestCase):
   def test_labels_of_another_form_are_refused(self, labels):
     self.assert_refused(pickle.dumps({'data': rows(), 'labels': labels}, 2))
 
-  @parameterized.parameters('f8', '?', 'i4')
+  @parameterized.parameters('f8', 'i4')
   def test_label_arrays_of_another_form_are_refused(self, code):
     labels = np.ones([3, 1] if code == 'i4' else [3], code)
     self.assert_refused(pickle.dumps({'data': rows(), 'labels': labels}, 2))
@@ -800,7 +800,7 @@ class DamagedArchiveTest(ArchiveTestCase):
     changes = random.Random(0)
     for place in changes.sample(range(len(good) // 2), 10):
       data = bytearray(good)
-      data[place:place + 8] = bytes(8)
+      data[place:place + 8] = bytes(255 - b for b in data[place:place + 8])
       with self.subTest(place=place):
         self.write(data)
         self.refused()

@@ -141,12 +141,9 @@ class TaskTest(absltest.TestCase):
 
   def test_the_linear_classifier_would_find_what_pixels_tell(self):
     images = self.images[:3000].copy()
-    images[:, 0, 0, 0] = 25 * self.labels[:3000]
-    images[:, 5, 5, 1] = 25 * (self.labels[:3000] * 3 % 10)
-    images[:, 9, 9, 2] = 25 * (self.labels[:3000] * 7 % 10)
     images[np.arange(3000), 20, self.labels[:3000] * 3] = 255
     accuracies = softmax_regression(images, self.labels[:3000], train=2000)
-    self.assertGreater(max(accuracies), .45)
+    self.assertGreater(max(accuracies), .8)
 
   def test_patches_tell_much_more(self):
     # Chance is .10; without the shapes this is chance too.

@@ -80,13 +80,13 @@ def evaluate(settings):
   """Evaluates a checkpoint.
 
   Args:
-    settings: config.Eval.
+    settings: config.Eval, with a checkpoint prefix.
   Returns:
     (dict for the line of JSON, Result, class names).
   Raises:
     UserError: no data, no checkpoint, or one of another network.
   """
-  prefix = checkpoints.prefix_of(settings.checkpoint)
+  prefix = settings.checkpoint
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
   with tempfile.TemporaryDirectory() as scratch, tf.Graph().as_default():
     with tf.device('/cpu:0'):

@@ -30,6 +30,7 @@ _SUMMARY_STEPS = 20
 class TrainGraph(NamedTuple):
   """The tensors of a training graph that the session needs.
 
+  images: [batch, 32, 32, 3] float32, what the step trains on.
   train_op: Operation, takes a step.
   step: int64 scalar, steps taken when train_op has run.
   learning_rate, loss, accuracy: float32 scalars of the step.
@@ -40,6 +41,7 @@ class TrainGraph(NamedTuple):
   steps_per_epoch, last_step: ints.
   feed: for Scaffold(local_init_feed_dict=).
   """
+  images: tf.Tensor
   train_op: tf.Operation
   step: tf.Tensor
   learning_rate: tf.Tensor
@@ -58,7 +60,7 @@ def build(settings, source, scratch):
   """Builds the training graph in the default graph.
 
   Args:
-    settings: config.Train.
+    settings: config.Train or config.Benchmark.
     source: dataset.Source.
     scratch: existing directory for record files, if they have to be written.
   Returns:
@@ -116,7 +118,7 @@ def build(settings, source, scratch):
                       ('learning_rate', learning_rate)):
     tf.summary.scalar('train/' + name, value)
   return TrainGraph(
-      train_op, step, learning_rate, loss, accuracy, test, test_first,
+      images, train_op, step, learning_rate, loss, accuracy, test, test_first,
       test_batch_size, test_data.examples, steps_per_epoch,
       max(1, round(how.epochs * steps_per_epoch)), {**feed, **test_data.feed})
 

@@ -1,0 +1,90 @@
+"""Settings from flags, flagfiles from settings, and the recipes in flags/."""
+
+import os
+
+from absl import flags
+from absl.testing import absltest
+
+from graph_resnet9 import config
+from graph_resnet9.errors import UserError
+from tests import helpers
+
+RECIPES = sorted((helpers.ROOT / 'flags').glob('*.flags'))
+
+
+def parsed(define, *args):
+  values = flags.FlagValues()
+  define(values)
+  values(['command', *args])
+  return values
+
+
+class ConfigTest(absltest.TestCase):
+
+  def test_every_field_is_a_flag_and_every_flag_a_field(self):
+    for define, kind, args in (
+        (config.define_train_flags, config.Train, ['--train_dir=d']),
+        (config.define_eval_flags, config.Eval, ['--checkpoint=c']),
+        (config.define_benchmark_flags, config.Benchmark, [])):
+      values = parsed(define, *args)
+      self.assertCountEqual(config.flat(config.read(kind, values)), list(values))
+
+  def test_flagfile_text_round_trips(self):
+    settings = helpers.settings(
+        config.Train, train_dir='x', width=3, flip=False, lr_epochs='0,1.5,3',
+        capacity=7, data_dir='/a b', epochs=.1, weight_decay=1e-9)
+    folder = self.create_tempdir()
+    folder.create_file('flags.txt', config.flagfile_text(settings))
+    self.assertEqual(
+        config.read_flagfile(folder.full_path),
+        settings._replace(train_dir=folder.full_path))
+
+  def test_damaged_flags_txt_is_named(self):
+    folder = self.create_tempdir()
+    folder.create_file('flags.txt', '--width=many\n')
+    with self.assertRaisesRegex(UserError, 'flags.txt: not a flagfile'):
+      config.read_flagfile(folder.full_path)
+    self.assertIsNone(config.read_flagfile(os.path.join(folder.full_path, 'x')))
+
+  def test_override_takes_what_was_not_given_from_the_saved(self):
+    saved = helpers.settings(config.Train, train_dir='x', width=3, seed=7,
+                             shuffle='epoch')
+    values = parsed(config.define_eval_flags, '--checkpoint=c', '--width=64')
+    got = config.override(config.read(config.Eval, values), saved, values)
+    self.assertEqual((got.checkpoint, got.model.width, got.seed,
+                      got.batches.shuffle), ('c', 64, 7, 'epoch'))
+
+  def test_every_numeric_flag_has_a_bound(self):
+    values = parsed(config.define_train_flags, '--train_dir=d')
+    for name in values:
+      if values[name].flag_type() in ('int', 'float'):
+        for bad in ('-1', 'nan', 'inf'):
+          with self.subTest(flag=name, value=bad), self.assertRaises(flags.Error):
+            parsed(config.define_train_flags, '--train_dir=d',
+                   '--%s=%s' % (name, bad))
+
+
+class RecipesTest(absltest.TestCase):
+
+  def test_every_recipe_parses_and_says_how_it_is_used(self):
+    self.assertGreaterEqual(len(RECIPES), 3)
+    for path in RECIPES:
+      with self.subTest(path.name):
+        parsed(config.define_train_flags, '--train_dir=d', '--flagfile=%s' % path)
+        self.assertIn('--flagfile=flags/' + path.name, path.read_text())
+
+  def test_dawn24_is_the_published_recipe(self):
+    """davidcpage/cifar10-fast, dawn.py; also the defaults of the flags."""
+    path = helpers.ROOT / 'flags' / 'dawn24.flags'
+    for args in ([], ['--flagfile=%s' % path]):
+      settings = config.read(config.Train, parsed(
+          config.define_train_flags, '--train_dir=d', *args))
+      self.assertEqual(settings.optimizer, config.Optimizer(
+          24, (0, 5, 24), (0, .4, 0), .9, 5e-4, 'control_dependencies'))
+      self.assertEqual(settings.augment, config.Augment(4, True, 8))
+      self.assertEqual((settings.batches.batch_size, settings.model.width),
+                       (512, 64))
+
+
+if __name__ == '__main__':
+  absltest.main()
