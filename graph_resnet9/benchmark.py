@@ -10,11 +10,12 @@ import json
 
 from graph_resnet9 import command_line
 from graph_resnet9 import config
+from graph_resnet9 import options
 
 
 def main():
   from graph_resnet9.run import speed  # pylint: disable=g-import-not-at-top
-  settings = config.read(config.Benchmark)
+  settings = config.read(options.Benchmark)
   result = speed.measure(settings)
   print('dataset: %s, width %d, %s, batches of %d' % (
       result.dataset, settings.model.width, settings.model.precision,

@@ -1,96 +1,20 @@
-"""Every flag, and the settings made of them.
+"""Every flag, and the way from flags to settings and to a flagfile and back.
 
-A settings class is a NamedTuple whose fields are flags of the same name, or
-groups of them. Only commands read FLAGS; they hand settings down, and what is
-below takes plain arguments. A leaf: imports nothing of the package but errors.
+Only commands read FLAGS; they hand settings down, and what is below takes
+settings or plain arguments.
 """
 
 import math
 import os
-from typing import NamedTuple, Optional, Tuple
 
 from absl import flags
 
+from graph_resnet9 import options
 from graph_resnet9.errors import UserError
 
 FLAGFILE = 'flags.txt'
-# What may change from one session of a run to the next: nothing here touches
-# the weights.
-SESSION_FLAGS = ('train_dir', 'data_dir', 'save_secs')
-
 
 flags.disclaim_key_flags()  # They are the command's: its --help lists them.
-
-
-class Data(NamedTuple):
-  dataset: str
-  data_dir: str
-  train_examples: int
-  test_examples: int
-
-
-class Batches(NamedTuple):
-  batch_size: int
-  input: str
-  order: str
-  shuffle: str
-  min_after_dequeue: Optional[int]
-  capacity: Optional[int]
-
-
-class Augment(NamedTuple):
-  pad: int
-  flip: bool
-  cutout: int
-
-
-class Model(NamedTuple):
-  width: int
-  precision: str
-
-
-class Optimizer(NamedTuple):
-  epochs: float
-  lr_epochs: Tuple[float, ...]
-  lr_values: Tuple[float, ...]
-  momentum: float
-  weight_decay: float
-  update_ops: str
-
-
-class Train(NamedTuple):
-  """Everything that graph_resnet9.train is told."""
-  train_dir: str
-  seed: int
-  save_secs: float
-  data: Data
-  batches: Batches
-  augment: Augment
-  model: Model
-  optimizer: Optimizer
-
-
-class Benchmark(NamedTuple):
-  """Everything that graph_resnet9.benchmark is told."""
-  steps: int
-  seed: int
-  data: Data
-  batches: Batches
-  augment: Augment
-  model: Model
-  optimizer: Optimizer
-
-
-class Eval(NamedTuple):
-  """Everything that graph_resnet9.eval is told."""
-  checkpoint: str
-  split: str
-  batch_norm: str
-  confusion_png: str
-  seed: int
-  data: Data
-  batches: Batches
-  model: Model
 
 
 class _FloatsParser(flags.ArgumentParser):
@@ -257,25 +181,17 @@ def _define_shared_flags(flag_values):
 
 
 def read(kind, flag_values=flags.FLAGS):
-  """An instance of the settings class `kind` from parsed flags."""
+  """An instance of `kind`, a class of options.py, from parsed flags."""
   return kind(**{
       name: read(field, flag_values) if hasattr(field, '_fields')
             else flag_values[name].value
       for name, field in kind.__annotations__.items()})
 
 
-def flat(settings):
-  """The settings as {flag name: value}, groups resolved, in order."""
-  values = {}
-  for name, value in settings._asdict().items():
-    values.update(flat(value) if hasattr(value, '_fields') else {name: value})
-  return values
-
-
 def flagfile_text(settings):
   """A flagfile of Train settings, all but train_dir, to run them again."""
   lines = ['# python -m graph_resnet9.train --flagfile=THIS --train_dir=NEW']
-  for name, value in flat(settings).items():
+  for name, value in options.flat(settings).items():
     if isinstance(value, tuple):
       value = _FloatsSerializer().serialize(value)
     if value is not None and name != 'train_dir':
@@ -303,7 +219,7 @@ def read_flagfile(folder):
   except (flags.Error, OSError, UnicodeDecodeError) as e:
     raise UserError('%s: not a flagfile of graph_resnet9.train: %s' %
                     (path, e)) from None
-  return read(Train, flag_values)
+  return read(options.Train, flag_values)
 
 
 def override(settings, saved, flag_values=flags.FLAGS):
@@ -314,7 +230,7 @@ def override(settings, saved, flag_values=flags.FLAGS):
     saved: settings of the same or another class, which share flags with it.
     flag_values: tells which flags were given.
   """
-  values = flat(saved)
+  values = options.flat(saved)
   return settings._replace(**{
       name: override(value, saved, flag_values) if hasattr(value, '_fields')
             else values[name]

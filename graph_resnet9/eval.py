@@ -14,13 +14,14 @@ from absl import logging
 
 from graph_resnet9 import command_line
 from graph_resnet9 import config
+from graph_resnet9 import options
 
 
 def main():
   from graph_resnet9.run import checkpoints  # pylint: disable=g-import-not-at-top
   from graph_resnet9.run import confusion  # pylint: disable=g-import-not-at-top
   from graph_resnet9.run import evaluation  # pylint: disable=g-import-not-at-top
-  settings = config.read(config.Eval)
+  settings = config.read(options.Eval)
   prefix = checkpoints.prefix_of(settings.checkpoint)
   settings = settings._replace(checkpoint=prefix)
   folder = os.path.dirname(prefix)

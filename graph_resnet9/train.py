@@ -9,11 +9,12 @@ resumes. Measured results stand in BUILD.md.
 
 from graph_resnet9 import command_line
 from graph_resnet9 import config
+from graph_resnet9 import options
 
 
 def main():
   from graph_resnet9.run import training  # pylint: disable=g-import-not-at-top
-  return training.train(config.read(config.Train))
+  return training.train(config.read(options.Train))
 
 
 if __name__ == '__main__':

@@ -112,25 +112,25 @@ class CommandsTest(absltest.TestCase):
                                '--width=8'), 'model.ckpt-16', '--width')
 
   def test_auto_without_a_network_says_synthetic(self):
-    environment = dict(os.environ, XDG_CACHE_HOME=self.create_tempdir().full_path,
-                       https_proxy='http://127.0.0.1:9',
-                       HTTPS_PROXY='http://127.0.0.1:9')
+    offline = dict(XDG_CACHE_HOME=self.create_tempdir().full_path,
+                   https_proxy='http://127.0.0.1:9',
+                   HTTPS_PROXY='http://127.0.0.1:9')
     run_dir = self.create_tempdir().full_path
     flags = {**helpers.TINY, 'dataset': 'auto', 'train_dir': run_dir}
-    done = helpers.command('train', *helpers.arguments(**flags),
-                           env=environment)
+    done = helpers.command('train', *helpers.arguments(**flags), **offline)
     self.assertEqual(done.returncode, 0, done.stderr)
     self.assertIn('NOT CIFAR-10', done.stderr)
     self.assertIn('"dataset": "synthetic"', done.stdout.splitlines()[-1])
     flags['dataset'] = 'cifar10'
-    self.fails(helpers.command('train', *helpers.arguments(**flags),
-                               env=environment), 'cifar-10-binary.tar.gz')
+    self.fails(helpers.command('train', *helpers.arguments(**flags), **offline),
+               'cifar-10-binary.tar.gz')
 
   def test_reader_that_goes_away_is_no_traceback(self):
     process = subprocess.Popen(
         [sys.executable, '-m', 'graph_resnet9.train', '--train_dir=%s' % self.dir]
         + helpers.arguments(**helpers.TINY), cwd=helpers.ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=helpers.environment())
     process.stdout.close()
     self.assertNotIn('Traceback', process.stderr.read())
     process.stderr.close()
@@ -150,11 +150,9 @@ assert os.environ['TF_USE_LEGACY_KERAS'] == '1'
 print(os.environ['TF_ENABLE_ONEDNN_OPTS'])
 """
     for given, expected in (({}, '1'), ({'TF_ENABLE_ONEDNN_OPTS': '0'}, '0')):
-      environment = {k: v for k, v in os.environ.items()
-                     if k != 'TF_ENABLE_ONEDNN_OPTS'}
       done = subprocess.run(
           [sys.executable, '-c', program], cwd=helpers.ROOT, check=False,
-          env={**environment, **given}, capture_output=True, text=True)
+          env=helpers.environment(**given), capture_output=True, text=True)
       self.assertEqual(done.stdout, expected + '\n', done.stderr)
 
 

@@ -6,6 +6,7 @@ from absl import flags
 from absl.testing import absltest
 
 from graph_resnet9 import config
+from graph_resnet9 import options
 from graph_resnet9.errors import UserError
 from tests import helpers
 
@@ -23,15 +24,15 @@ class ConfigTest(absltest.TestCase):
 
   def test_every_field_is_a_flag_and_every_flag_a_field(self):
     for define, kind, args in (
-        (config.define_train_flags, config.Train, ['--train_dir=d']),
-        (config.define_eval_flags, config.Eval, ['--checkpoint=c']),
-        (config.define_benchmark_flags, config.Benchmark, [])):
+        (config.define_train_flags, options.Train, ['--train_dir=d']),
+        (config.define_eval_flags, options.Eval, ['--checkpoint=c']),
+        (config.define_benchmark_flags, options.Benchmark, [])):
       values = parsed(define, *args)
-      self.assertCountEqual(config.flat(config.read(kind, values)), list(values))
+      self.assertCountEqual(options.flat(config.read(kind, values)), list(values))
 
   def test_flagfile_text_round_trips(self):
     settings = helpers.settings(
-        config.Train, train_dir='x', width=3, flip=False, lr_epochs='0,1.5,3',
+        options.Train, train_dir='x', width=3, flip=False, lr_epochs='0,1.5,3',
         capacity=7, data_dir='/a b', epochs=.1, weight_decay=1e-9)
     folder = self.create_tempdir()
     folder.create_file('flags.txt', config.flagfile_text(settings))
@@ -47,10 +48,10 @@ class ConfigTest(absltest.TestCase):
     self.assertIsNone(config.read_flagfile(os.path.join(folder.full_path, 'x')))
 
   def test_override_takes_what_was_not_given_from_the_saved(self):
-    saved = helpers.settings(config.Train, train_dir='x', width=3, seed=7,
+    saved = helpers.settings(options.Train, train_dir='x', width=3, seed=7,
                              shuffle='epoch')
     values = parsed(config.define_eval_flags, '--checkpoint=c', '--width=64')
-    got = config.override(config.read(config.Eval, values), saved, values)
+    got = config.override(config.read(options.Eval, values), saved, values)
     self.assertEqual((got.checkpoint, got.model.width, got.seed,
                       got.batches.shuffle), ('c', 64, 7, 'epoch'))
 
@@ -77,11 +78,11 @@ class RecipesTest(absltest.TestCase):
     """davidcpage/cifar10-fast, dawn.py; also the defaults of the flags."""
     path = helpers.ROOT / 'flags' / 'dawn24.flags'
     for args in ([], ['--flagfile=%s' % path]):
-      settings = config.read(config.Train, parsed(
+      settings = config.read(options.Train, parsed(
           config.define_train_flags, '--train_dir=d', *args))
-      self.assertEqual(settings.optimizer, config.Optimizer(
+      self.assertEqual(settings.optimizer, options.Optimizer(
           24, (0, 5, 24), (0, .4, 0), .9, 5e-4, 'control_dependencies'))
-      self.assertEqual(settings.augment, config.Augment(4, True, 8))
+      self.assertEqual(settings.augment, options.Augment(4, True, 8))
       self.assertEqual((settings.batches.batch_size, settings.model.width),
                        (512, 64))
 

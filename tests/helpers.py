@@ -1,15 +1,21 @@
 """What the tests of runs and commands share."""
 
+import atexit
 import contextlib
+import functools
 import io
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tempfile
 
 from absl import flags
 import numpy as np
 
 from graph_resnet9 import config
+from graph_resnet9 import options
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # A run of 2 epochs of 8 steps; it learns nothing.
@@ -23,10 +29,10 @@ def arguments(**values):
 
 
 def settings(kind, **values):
-  """config.Train or config.Eval from flag values."""
+  """options.Train or options.Eval from flag values."""
   flag_values = flags.FlagValues()
-  define = {config.Train: config.define_train_flags,
-            config.Eval: config.define_eval_flags}[kind]
+  define = {options.Train: config.define_train_flags,
+            options.Eval: config.define_eval_flags}[kind]
   define(flag_values)
   flag_values(['command'] + arguments(**values))
   return config.read(kind, flag_values)
@@ -42,15 +48,33 @@ def train(train_dir, **values):
   stdout = io.StringIO()
   with contextlib.redirect_stdout(stdout):
     code = training.train(settings(
-        config.Train, train_dir=str(train_dir), **{**TINY, **values}))
+        options.Train, train_dir=str(train_dir), **{**TINY, **values}))
   return code, stdout.getvalue().splitlines()
 
 
-def command(name, *args, **kwargs):
+@functools.cache
+def finished_run():
+  """(train_dir, exit code, lines of stdout) of a tiny run; do not change it.
+
+  One for all tests of a process.
+  """
+  scratch = tempfile.mkdtemp()
+  atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+  train_dir = pathlib.Path(scratch) / 'done'
+  return (train_dir,) + train(train_dir)
+
+
+def environment(**values):
+  """A user's environment: without what conftest.py tells TensorFlow."""
+  return {**{name: value for name, value in os.environ.items()
+             if not name.startswith('TF_')}, **values}
+
+
+def command(name, *args, **variables):
   """Runs `python -m graph_resnet9.NAME ARGS`; returns CompletedProcess."""
   return subprocess.run(
       [sys.executable, '-m', 'graph_resnet9.' + name, *args], cwd=ROOT,
-      capture_output=True, text=True, check=False, **kwargs)
+      capture_output=True, text=True, check=False, env=environment(**variables))
 
 
 def weights(prefix):

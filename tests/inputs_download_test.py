@@ -207,7 +207,7 @@ class DownloadTest(parameterized.TestCase):
     self.assertEqual(self.server.ranges, [])
 
   def test_port_that_nobody_listens_on_is_unreachable(self):
-    with socket.socket() as bound:  # Bound, not listening: nobody else takes it.
+    with socket.socket() as bound:  # Not listening, and nobody takes it.
       bound.bind(('127.0.0.1', 0))
       url = 'http://127.0.0.1:%d/a' % bound.getsockname()[1]
       with self.assertRaises(download.Unreachable) as caught:

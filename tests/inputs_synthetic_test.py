@@ -1,4 +1,4 @@
-"""Tests of graph_resnet9.inputs.synthetic: what the drawn images must be like."""
+"""Tests of graph_resnet9.inputs.synthetic: what the images must be like."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -137,7 +137,7 @@ class TaskTest(absltest.TestCase):
   def test_pixels_tell_a_linear_classifier_little(self):
     accuracies = softmax_regression(self.images[:6000], self.labels[:6000],
                                     train=5000)
-    self.assertLess(max(accuracies), .45)
+    self.assertLess(max(accuracies), .25)
 
   def test_the_linear_classifier_would_find_what_pixels_tell(self):
     images = self.images[:3000].copy()

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import shutil
-import tempfile
 
 from absl.testing import absltest
 
@@ -20,10 +19,7 @@ class CheckpointsTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    scratch = tempfile.mkdtemp()
-    cls.addClassCleanup(shutil.rmtree, scratch)
-    cls.done = pathlib.Path(scratch) / 'done'
-    helpers.train(cls.done)
+    cls.done = helpers.finished_run()[0]
 
   def setUp(self):
     super().setUp()

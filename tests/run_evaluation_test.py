@@ -1,15 +1,12 @@
 """Evaluation: every example once, by either kind of statistics."""
 
 import os
-import pathlib
-import shutil
-import tempfile
 
 from absl.testing import absltest
 import numpy as np
 
 import graph_resnet9  # pylint: disable=unused-import
-from graph_resnet9 import config
+from graph_resnet9 import options
 from graph_resnet9.errors import UserError
 from graph_resnet9.run import confusion
 from graph_resnet9.run import evaluation
@@ -21,15 +18,12 @@ class EvaluationTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    scratch = tempfile.mkdtemp()
-    cls.addClassCleanup(shutil.rmtree, scratch)
-    cls.done = pathlib.Path(scratch) / 'done'
-    helpers.train(cls.done)
+    cls.done = helpers.finished_run()[0]
 
   def evaluate(self, **values):
     values = {'checkpoint': str(self.done / 'model.ckpt-16'), 'width': 4,
               'test_examples': 100, 'dataset': 'synthetic', 'shuffle': 'none', **values}
-    return evaluation.evaluate(helpers.settings(config.Eval, **values))
+    return evaluation.evaluate(helpers.settings(options.Eval, **values))
 
   def test_counts_every_example_once_whatever_the_batches(self):
     summary, reference, _ = self.evaluate(batch_size=100)

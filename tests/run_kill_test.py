@@ -19,7 +19,8 @@ LAST = 'model.ckpt-640'
 def start(train_dir, **kwargs):
   return subprocess.Popen(
       [sys.executable, '-m', 'graph_resnet9.train', *helpers.arguments(
-          train_dir=train_dir, **FLAGS)], cwd=helpers.ROOT, **kwargs)
+          train_dir=train_dir, **FLAGS)], cwd=helpers.ROOT,
+      env=helpers.environment(), **kwargs)
 
 
 class KillTest(absltest.TestCase):

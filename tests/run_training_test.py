@@ -5,7 +5,6 @@ import os
 import pathlib
 import shutil
 import signal
-import tempfile
 from unittest import mock
 
 from absl.testing import absltest
@@ -15,6 +14,7 @@ import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import config
+from graph_resnet9 import options
 from graph_resnet9.errors import UserError
 from graph_resnet9.run import checkpoints
 from graph_resnet9.run import evaluation
@@ -29,10 +29,7 @@ class TrainingTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    scratch = tempfile.mkdtemp()
-    cls.addClassCleanup(shutil.rmtree, scratch)
-    cls.done = pathlib.Path(scratch) / 'done'
-    cls.code, cls.lines = helpers.train(cls.done)
+    cls.done, cls.code, cls.lines = helpers.finished_run()
 
   def setUp(self):
     super().setUp()
@@ -60,7 +57,7 @@ class TrainingTest(absltest.TestCase):
   def test_row_agrees_with_eval_of_the_checkpoint(self):
     row = report.read_rows(self.done)[-1]
     summary, _, _ = evaluation.evaluate(helpers.settings(
-        config.Eval, checkpoint=str(self.done / 'model.ckpt-16'), dataset='synthetic',
+        options.Eval, checkpoint=str(self.done / 'model.ckpt-16'), dataset='synthetic',
         width=4, test_examples=100, batch_size=7, shuffle='none'))
     self.assertEqual(summary['step'], 16)
     self.assertEqual(summary['accuracy'], row.test_accuracy)

@@ -43,7 +43,7 @@ def fetch(path, url=URL, sha256=SHA256):
     return
   part = path + '.part'
   try:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(part, 'ab') as f:
       _receive(f, url)
     with open(part, 'rb') as f:
@@ -87,10 +87,18 @@ def _receive(f, url):
     with tqdm.tqdm(desc=os.path.basename(url), total=total, initial=begin,
                    unit='B', unit_scale=True, disable=None) as bar:
       done = begin
-      for block in iter(lambda: response.read(_BLOCK_BYTES), b''):
+      for block in iter(lambda: _read(response), b''):
         f.write(block)
         done += len(block)
         bar.update(len(block))
     if total is not None and done < total:
       raise ConnectionError('the connection broke after %d of %d bytes; the '
                             'same command resumes' % (done, total))
+
+
+def _read(response):
+  """The next block; every failure is the network's, never the disk's."""
+  try:
+    return response.read(_BLOCK_BYTES)
+  except OSError as e:  # No route to host, TLS errors, ...
+    raise ConnectionError(str(e)) from None

@@ -7,22 +7,21 @@ test_batch}: a dict with b'data' (uint8 [10000, 3072], the same pixel order) and
 b'labels'. Both also as .tar.gz archives of the folder.
 
 Whatever the bytes say, no code of theirs is run and nothing is written: pickles
-go through an unpickler that knows arrays and plain containers only, archives
+go through an unpickler of our own (pickles.py), archives
 are read member by member into memory.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Dataset layout".
 """
 
-import io
+import gzip
 import os
-import pickle
 import tarfile
 from typing import NamedTuple
-import zlib
 
 import numpy as np
 
 from graph_resnet9.errors import UserError
+from graph_resnet9.inputs import pickles
 
 IMAGE_SHAPE = (32, 32, 3)
 CLASSES = 10
@@ -38,6 +37,7 @@ PICKLE_ARCHIVE = 'cifar-10-python.tar.gz'
 LAYOUTS = (BINARY_FOLDER, PICKLE_FOLDER, BINARY_ARCHIVE, PICKLE_ARCHIVE)
 # Twice the size of the largest canonical file: what is larger is not read.
 MAX_FILE_BYTES = 64 << 20
+MAX_HEADER_BYTES = 64 << 10
 
 
 class Split(NamedTuple):
@@ -79,16 +79,16 @@ def encode_records(split):
 
 def decode_pickle(data, name, records=FILE_RECORDS):
   """Decodes one file of the pickled layout; as decode_records."""
-  content = _unpickle(data, name)
+  content = pickles.load(data, name)
   if not isinstance(content, dict):
     raise UserError('%s: holds a %s, not the dict of a CIFAR-10 batch' %
                     (name, type(content).__name__))
-  content = {k.encode('latin1') if isinstance(k, str) else k: v
+  content = {k.encode('utf-8', 'replace') if isinstance(k, str) else k: v
              for k, v in content.items()}
   if b'data' not in content or b'labels' not in content:
     raise UserError("%s: no 'data' and 'labels' in it; expected a batch of "
                     '%s/' % (name, PICKLE_FOLDER))
-  pixels = _array_of(content[b'data'])
+  pixels = pickles.array_of(content[b'data'])
   if (pixels is None or pixels.dtype != np.uint8
       or pixels.shape != (records, RECORD_BYTES - 1)):
     raise UserError("%s: 'data' is %s, not uint8 [%d, %d]; fetch the file again"
@@ -96,9 +96,11 @@ def decode_pickle(data, name, records=FILE_RECORDS):
                        '%s %s' % (pixels.dtype, list(pixels.shape)),
                        records, RECORD_BYTES - 1))
   labels = content[b'labels']
-  labels = list(labels) if isinstance(labels, (list, tuple)) else _array_of(labels)
+  if not isinstance(labels, (list, tuple)):
+    labels = pickles.array_of(labels)
+    labels = labels.tolist() if labels is not None and labels.ndim == 1 else None
   if (labels is None or len(labels) != records
-      or not all(isinstance(l, (int, np.integer)) for l in labels)):
+      or not all(isinstance(label, int) for label in labels)):
     raise UserError("%s: 'labels' is not a list of %d integers; fetch the file "
                     'again' % (name, records))
   return _split(pixels, labels, name)
@@ -106,11 +108,11 @@ def decode_pickle(data, name, records=FILE_RECORDS):
 
 def _split(pixels, labels, name):
   """Split from pixels [n, 3072], channel first, and labels of any int type."""
-  bad = [(i, int(l)) for i, l in enumerate(labels) if not 0 <= l < CLASSES]
-  if bad:
-    raise UserError('%s: record %d has label %d, and CIFAR-10 has labels 0 to '
-                    '9: the file is damaged or not CIFAR-10; fetch it again' %
-                    ((name,) + bad[0]))
+  for i, label in enumerate(labels):
+    if not 0 <= label < CLASSES:
+      raise UserError('%s: record %d has label %d, and CIFAR-10 has labels 0 '
+                      'to 9: the file is damaged or not CIFAR-10; fetch it again'
+                      % (name, i, max(-2**80, min(label, 2**80))))
   images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
   return Split(np.ascontiguousarray(images), np.array(labels, np.int32))
 
@@ -160,6 +162,18 @@ def _file_bytes(path):
   return data
 
 
+class _Member(tarfile.TarInfo):
+  """A member whose own header is small: tarfile reads long names, sparse maps
+  and the like whole, before anybody can look at their size."""
+
+  @classmethod
+  def frombuf(cls, buf, encoding, errors):
+    member = super().frombuf(buf, encoding, errors)
+    if not member.isreg() and member.size > MAX_HEADER_BYTES:
+      raise tarfile.ReadError('a header of %d bytes' % member.size)
+    return member
+
+
 def _archive_files(path, folder, names):
   """Yields (name, bytes) of each of `names` under `folder` in a .tar.gz.
 
@@ -171,7 +185,9 @@ def _archive_files(path, folder, names):
     raise UserError('%s: a directory, where an archive belongs' % path)
   missing = set(names)
   try:
-    with tarfile.open(path, 'r|gz') as archive:
+    # Not tarfile's own 'r|gz', which does not verify gzip's checksum.
+    with gzip.open(path) as stream, tarfile.open(
+        fileobj=stream, mode='r|', tarinfo=_Member) as archive:
       for member in archive:
         parts = [p for p in member.name.split('/') if p not in ('', '.')]
         if (member.name.startswith('/') or '..' in parts
@@ -187,103 +203,16 @@ def _archive_files(path, folder, names):
         if member.isfile() and name in missing:
           missing.remove(name)
           yield name, archive.extractfile(member).read()
+      while stream.read(1 << 20):  # To the end, where the checksum is.
+        pass
+  except UserError:
+    raise
   except FileNotFoundError:
     raise UserError('%s: missing' % path) from None
-  except (tarfile.TarError, EOFError, zlib.error, OSError) as e:
+  # Hostile bytes make tarfile raise ValueError and RecursionError, too.
+  except Exception as e:  # pylint: disable=broad-except
     raise UserError('%s: not a readable .tar.gz archive (%s): it is cut off or '
                     'damaged; fetch it again' % (path, e)) from None
   if missing:
     raise UserError('%s: %s/%s is not in it; fetch it again' %
                     (path, folder, sorted(missing)[0]))
-
-
-# The restricted unpickler. A pickle names the functions that rebuild its arrays;
-# the ones below stand in for NumPy's, so that a file never calls into NumPy or
-# anything else, and files of any NumPy version are read by any other.
-
-
-class _Dtype:
-  """Stands for numpy.dtype: kind and size, and the byte order set later."""
-
-  def __init__(self, code, align=False, copy=False):
-    del align, copy
-    code = code.decode('ascii') if isinstance(code, bytes) else code
-    if code not in ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8',
-                    'f2', 'f4', 'f8'):
-      raise pickle.UnpicklingError('an array of dtype %r' % (code,))
-    self.code, self.order = code, '|'
-
-  def __setstate__(self, state):
-    order = state[1].decode('ascii') if isinstance(state[1], bytes) else state[1]
-    if order not in ('<', '>', '|', '='):
-      raise pickle.UnpicklingError('byte order %r' % (order,))
-    self.order = order
-
-
-class _Array:
-  """Stands for numpy.ndarray while its state arrives."""
-  array = None
-
-  def __setstate__(self, state):
-    _, shape, dtype, fortran, data = state
-    self.array = _array(data, dtype, shape, 'F' if fortran else 'C')
-
-
-def _array(data, dtype, shape, order):
-  """The array that the bytes hold; raises if the sizes do not fit."""
-  if not isinstance(dtype, _Dtype) or not isinstance(data, (bytes, bytearray)):
-    raise pickle.UnpicklingError('an array that is not plain numbers')
-  flat = np.frombuffer(data, np.dtype(dtype.code).newbyteorder(dtype.order))
-  return flat.reshape(shape, order=order)
-
-
-def _array_of(value):
-  """The ndarray behind an unpickled value, or None."""
-  value = value.array if isinstance(value, _Array) else value
-  return value if isinstance(value, np.ndarray) else None
-
-
-def _reconstruct(kind, shape, code):
-  del kind, shape, code  # Of an empty array that _Array.__setstate__ replaces.
-  return _Array()
-
-
-def _frombuffer(data, dtype, shape, order):
-  return _array(bytes(data), dtype, shape, order)
-
-
-def _encode(text, encoding):
-  """How Python 3 writes bytes in protocols 0 to 2."""
-  if encoding != 'latin1':
-    raise pickle.UnpicklingError('encoding %r' % (encoding,))
-  return text.encode('latin1')
-
-
-_STAND_INS = {
-    ('numpy', 'ndarray'): 'numpy.ndarray',  # Only ever an argument: not callable.
-    ('numpy', 'dtype'): _Dtype,
-    ('numpy.core.multiarray', '_reconstruct'): _reconstruct,
-    ('numpy._core.multiarray', '_reconstruct'): _reconstruct,
-    ('numpy.core.numeric', '_frombuffer'): _frombuffer,
-    ('numpy._core.numeric', '_frombuffer'): _frombuffer,
-    ('_codecs', 'encode'): _encode,
-}
-
-
-class _Unpickler(pickle.Unpickler):
-
-  def find_class(self, module, name):
-    try:
-      return _STAND_INS[module, name]
-    except KeyError:
-      raise pickle.UnpicklingError('it asks for %s.%s' % (module, name)) from None
-
-
-def _unpickle(data, name):
-  """The object in the bytes; UserError for everything but plain data."""
-  try:
-    return _Unpickler(io.BytesIO(data), encoding='bytes').load()
-  # Hostile bytes can raise anything, MemoryError included.
-  except Exception as e:  # pylint: disable=broad-except
-    raise UserError('%s: refused, not a plain CIFAR-10 pickle: %s' % (
-        name, str(e).splitlines()[0] if str(e) else type(e).__name__)) from None

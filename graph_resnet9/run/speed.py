@@ -57,7 +57,7 @@ def measure(settings):
   """Times a recipe on this machine.
 
   Args:
-    settings: config.Benchmark.
+    settings: options.Benchmark.
   Returns:
     Speed.
   """

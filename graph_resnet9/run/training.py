@@ -9,6 +9,7 @@ from absl import logging
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import config
+from graph_resnet9 import options
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import dataset
@@ -60,7 +61,7 @@ def build(settings, source, scratch):
   """Builds the training graph in the default graph.
 
   Args:
-    settings: config.Train or config.Benchmark.
+    settings: options.Train or options.Benchmark.
     source: dataset.Source.
     scratch: existing directory for record files, if they have to be written.
   Returns:
@@ -148,7 +149,7 @@ def train(settings):
   checkpoints, flags.txt, metrics.jsonl, TensorBoard event files.
 
   Args:
-    settings: config.Train.
+    settings: options.Train.
   Returns:
     Exit code: 0, or 128 + the number of the signal that stopped it.
   Raises:
@@ -193,9 +194,9 @@ def _open_train_dir(settings):
   resume_from = checkpoints.newest(train_dir)
   saved = config.read_flagfile(train_dir)
   if resume_from and saved:
-    old, new = config.flat(saved), config.flat(settings)
+    old, new = options.flat(saved), options.flat(settings)
     for name in new:
-      if name not in config.SESSION_FLAGS and new[name] != old[name]:
+      if name not in options.SESSION_FLAGS and new[name] != old[name]:
         raise UserError(
             '--train_dir=%s: holds a run with --%s=%s, not %s; give the same '
             'flags to resume it, or another --train_dir' %
@@ -221,8 +222,8 @@ def _loop(settings, graph, source):
       checkpoint_dir=train_dir, scaffold=scaffold,
       hooks=[
           hooks.LossGuard(step, graph.loss, train_dir),
-          hooks.Progress(step, graph.loss, graph.last_step),
           epochs,
+          hooks.Progress(step, graph.loss, graph.last_step),
           hooks.Checkpoints(step, saver, train_dir, settings.save_secs,
                             graph.steps_per_epoch),
           hooks.StopAtStep(step, graph.last_step),

@@ -1,0 +1,90 @@
+"""What a command is told: a NamedTuple whose fields are flags, or groups.
+
+Field = flag = keyword argument; config.py defines the flags and reads them into
+these. A leaf.
+"""
+
+from typing import NamedTuple, Optional, Tuple
+
+# What may change from one session of a run to the next: nothing here touches
+# the weights.
+SESSION_FLAGS = ('train_dir', 'data_dir', 'save_secs')
+
+
+class Data(NamedTuple):
+  dataset: str
+  data_dir: str
+  train_examples: int
+  test_examples: int
+
+
+class Batches(NamedTuple):
+  batch_size: int
+  input: str
+  order: str
+  shuffle: str
+  min_after_dequeue: Optional[int]
+  capacity: Optional[int]
+
+
+class Augment(NamedTuple):
+  pad: int
+  flip: bool
+  cutout: int
+
+
+class Model(NamedTuple):
+  width: int
+  precision: str
+
+
+class Optimizer(NamedTuple):
+  epochs: float
+  lr_epochs: Tuple[float, ...]
+  lr_values: Tuple[float, ...]
+  momentum: float
+  weight_decay: float
+  update_ops: str
+
+
+class Train(NamedTuple):
+  """Everything that graph_resnet9.train is told."""
+  train_dir: str
+  seed: int
+  save_secs: float
+  data: Data
+  batches: Batches
+  augment: Augment
+  model: Model
+  optimizer: Optimizer
+
+
+class Benchmark(NamedTuple):
+  """Everything that graph_resnet9.benchmark is told."""
+  steps: int
+  seed: int
+  data: Data
+  batches: Batches
+  augment: Augment
+  model: Model
+  optimizer: Optimizer
+
+
+class Eval(NamedTuple):
+  """Everything that graph_resnet9.eval is told."""
+  checkpoint: str
+  split: str
+  batch_norm: str
+  confusion_png: str
+  seed: int
+  data: Data
+  batches: Batches
+  model: Model
+
+
+def flat(settings):
+  """The settings as {flag name: value}, groups resolved, in order."""
+  values = {}
+  for name, value in settings._asdict().items():
+    values.update(flat(value) if hasattr(value, '_fields') else {name: value})
+  return values
