@@ -3,7 +3,11 @@
   python -m graph_resnet9.benchmark --batch_size=128
   python -m graph_resnet9.benchmark --flagfile=flags/dawn24.flags --steps=5
 
-A table on stdout, the last line as JSON. Measured results stand in BUILD.md.
+A table on stdout, the last line as JSON.
+
+Measured in November 2026 on 2 cores of an AMD EPYC (Zen 3), TensorFlow 2.21, with
+batches of 512 at width 64: training 45 images/s, 64% of the float32 matrix
+product; input alone 55,000 images/s.
 """
 
 import json

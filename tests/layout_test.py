@@ -23,8 +23,9 @@ ALLOWED = {
 }
 # These load before TensorFlow, or are worth having without it.
 WITHOUT_TENSORFLOW = (
-    '__init__.py', 'config.py', 'options.py', 'inputs/dataset.py', 'inputs/download.py',
-    'inputs/formats.py', 'inputs/pickles.py', 'inputs/synthetic.py')
+    '__init__.py', 'config.py', 'options.py', 'inputs/dataset.py',
+    'inputs/download.py', 'inputs/formats.py', 'inputs/pickles.py',
+    'inputs/synthetic.py')
 
 
 def files():

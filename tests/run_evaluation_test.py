@@ -22,7 +22,8 @@ class EvaluationTest(absltest.TestCase):
 
   def evaluate(self, **values):
     values = {'checkpoint': str(self.done / 'model.ckpt-16'), 'width': 4,
-              'test_examples': 100, 'dataset': 'synthetic', 'shuffle': 'none', **values}
+              'test_examples': 100, 'dataset': 'synthetic', 'shuffle': 'none',
+              **values}
     return evaluation.evaluate(helpers.settings(options.Eval, **values))
 
   def test_counts_every_example_once_whatever_the_batches(self):

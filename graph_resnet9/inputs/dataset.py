@@ -11,9 +11,6 @@ from graph_resnet9.inputs import download
 from graph_resnet9.inputs import formats
 from graph_resnet9.inputs import synthetic
 
-DATASETS = ('auto', 'cifar10', 'synthetic')
-ORDERS = ('file', 'class_sorted')
-
 _STEMS = {'train': formats.TRAIN_STEMS, 'test': formats.TEST_STEMS}
 _FALLBACK = """
 ********************************************************************************
@@ -51,7 +48,7 @@ def find(dataset, data_dir=''):
   the synthetic set with a loud warning where the network cannot be reached.
 
   Args:
-    dataset: one of DATASETS.
+    dataset: 'auto', 'cifar10' or 'synthetic'.
     data_dir: a folder that holds one of formats.LAYOUTS, or ''.
   Returns:
     Source.

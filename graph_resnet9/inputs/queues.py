@@ -13,7 +13,6 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import formats
 
-SHUFFLES = ('shuffle_batch', 'epoch', 'none')
 _CHUNK = 512  # Examples that the reading threads hand over at a time.
 _SPARE_BATCHES = 3  # Capacity beyond min_after_dequeue: the TF1 guides' figure.
 # A record takes 3 KB in the queue, an index 4 bytes: records wait in 140 MB.
@@ -96,7 +95,7 @@ def index_queue(examples, batch_size, shuffle, seed, first_step=0,
   Args:
     examples: int.
     batch_size: int, at most `examples` unless `once`.
-    shuffle: one of SHUFFLES.
+    shuffle: 'shuffle_batch', 'epoch' or 'none'.
     seed: int.
     first_step: integer Tensor or int, read when local variables are
       initialised; only used by 'epoch'.

@@ -6,6 +6,8 @@ from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.errors import UserError
+
 METRICS = 'metrics.jsonl'
 HEADER = ('epoch', 'lr', 'train s', 'train loss', 'train acc', 'test loss',
           'test acc', 'total s')
@@ -73,10 +75,17 @@ def write_rows(train_dir, rows):
 
 
 def write_file(path, text):
-  """Writes a text file under a temporary name and moves it into place."""
-  with open(path + '.tmp', 'w') as f:
-    f.write(text)
-  os.replace(path + '.tmp', path)
+  """Writes a text file under a temporary name and moves it into place.
+
+  Raises:
+    UserError: the disk refuses it; the file is as it was.
+  """
+  try:
+    with open(path + '.tmp', 'w') as f:
+      f.write(text)
+    os.replace(path + '.tmp', path)
+  except OSError as e:
+    raise UserError('%s: cannot be written: %s' % (path, e.strerror)) from None
 
 
 def write_summary(writer, row, images):

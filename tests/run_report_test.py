@@ -1,0 +1,51 @@
+"""Rows and the files they go to."""
+
+import os
+
+from absl.testing import absltest
+
+import graph_resnet9  # pylint: disable=unused-import
+from graph_resnet9.errors import UserError
+from graph_resnet9.run import report
+
+ROW = report.Row(1., 8, 'synthetic', .1, 2., None, None, 2.5, .125, 2.)
+
+
+class ReportTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.dir = self.create_tempdir().full_path
+
+  def test_rows_come_back_as_they_were_written(self):
+    rows = [ROW, ROW._replace(step=16, train_loss=1.5)]
+    report.write_rows(self.dir, rows)
+    self.assertEqual(report.read_rows(self.dir), rows)
+    self.assertEqual(os.listdir(self.dir), ['metrics.jsonl'])
+
+  def test_torn_and_foreign_lines_are_left_out(self):
+    report.write_rows(self.dir, [ROW])
+    with open(os.path.join(self.dir, 'metrics.jsonl'), 'a') as f:
+      f.write('{"other": 1}\n[]\n{"epoch": 2, "st')
+    self.assertEqual(report.read_rows(self.dir), [ROW])
+
+  def test_no_file_is_no_row(self):
+    self.assertEqual(report.read_rows(self.dir), [])
+
+  def test_table_row_lines_up_with_the_header(self):
+    self.assertLen(report.table_row(ROW), len(report.table_header()))
+    self.assertEqual(report.table_row(ROW).split(),
+                     ['1', '0.1000', '2.0', '-', '-', '2.5000', '12.50%', '2.0'])
+
+  def test_file_that_cannot_be_written_is_named_and_kept(self):
+    path = os.path.join(self.dir, 'flags.txt')
+    report.write_file(path, 'old')
+    os.mkdir(path + '.tmp')  # In the way of the temporary file.
+    with self.assertRaisesRegex(UserError, 'flags.txt: cannot be written'):
+      report.write_file(path, 'new')
+    with open(path) as f:
+      self.assertEqual(f.read(), 'old')
+
+
+if __name__ == '__main__':
+  absltest.main()
