@@ -23,6 +23,21 @@ def start(train_dir, **kwargs):
       env=helpers.environment(), **kwargs)
 
 
+def epochs(train_dir):
+  """How many rows the run in train_dir has."""
+  path = train_dir / 'metrics.jsonl'
+  return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def read_table(process, rows):
+  """Reads stdout up to the head of the table and `rows` rows."""
+  for line in process.stdout:
+    if 'epoch' in line.split():
+      break
+  for _ in range(rows):
+    process.stdout.readline()
+
+
 class KillTest(absltest.TestCase):
 
   def test_killed_ten_times_ends_bit_for_bit_as_the_unbroken_run(self):
@@ -32,17 +47,16 @@ class KillTest(absltest.TestCase):
 
     moments = random.Random(0)
     steps = []
-    for _ in range(KILLS):
+    for kill in range(KILLS):
       process = start(broken, stdout=subprocess.PIPE, text=True)
-      # The head of the table: the session is up and steps follow. Before it, a
-      # kill has nothing to break but the save of step 0, so one in five comes
-      # at a moment of the start.
-      if moments.random() > .2:
-        for line in process.stdout:
-          if 'epoch' in line.split():
-            break
+      latest = 8.  # Seconds: anywhere in the start, or in the first steps.
+      if kill % 5:
+        latest = 1.5
+        # Past the head of the table steps are taken and saved; past one more
+        # row than there was, an epoch has been.
+        read_table(process, epochs(broken) + 1 if kill % 2 else 0)
       try:
-        process.wait(timeout=moments.uniform(0, 1.5))
+        process.wait(timeout=moments.uniform(0, latest))
       except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
       process.wait()
