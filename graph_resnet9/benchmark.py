@@ -5,8 +5,8 @@
 
 A table on stdout, the last line as JSON.
 
-Measured in November 2026 on 2 cores of an AMD EPYC (Zen 3), TensorFlow 2.21, with
-batches of 512 at width 64: training 45 images/s, 64% of the float32 matrix
+Measured in November 2026 on 2 cores of an AMD EPYC (Zen 3), TensorFlow 2.21,
+with batches of 512 at width 64: training 45 images/s, 64% of the float32 matrix
 product; input alone 55,000 images/s.
 """
 

@@ -85,7 +85,7 @@ def _load_tensorflow():
     os.dup2(said.fileno(), 2)
     try:
       import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
-      getattr(tf.layers, 'batch_normalization')  # Loads tf-keras: it speaks too.
+      getattr(tf.layers, 'batch_normalization')  # Loads tf-keras, too.
     except BaseException:
       said.seek(0)
       os.write(stderr, said.read())
@@ -94,4 +94,5 @@ def _load_tensorflow():
       os.dup2(stderr, 2)
       os.close(stderr)
   tf.logging.set_verbosity(tf.logging.ERROR)
-  warnings.filterwarnings('ignore', module='(tf_keras|tensorflow|graph_resnet9)')
+  warnings.filterwarnings(
+      'ignore', module='(tf_keras|tensorflow|graph_resnet9)')

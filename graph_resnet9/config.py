@@ -52,8 +52,8 @@ def _define_float(name, default, help_text, low, high, flag_values):
 def define_train_flags(flag_values=flags.FLAGS):
   """The flags of graph_resnet9.train; the defaults are the 24-epoch recipe."""
   flags.DEFINE_string(
-      'train_dir', None, 'Directory for checkpoints, summaries and metrics. The '
-      'same command again resumes the run in it.', flag_values=flag_values,
+      'train_dir', None, 'Directory for checkpoints, summaries and metrics. '
+      'The same command again resumes the run in it.', flag_values=flag_values,
       required=True)
   _define_float(
       'save_secs', 600, 'Save a checkpoint after so many seconds, besides the '
@@ -104,8 +104,8 @@ def _define_recipe_flags(flag_values):
       'epochs', 24, 'Length of the run in epochs of train examples // '
       'batch_size steps. --lr_epochs is scaled to it.', 1e-3, 1e6, flag_values)
   flags.DEFINE(
-      _FloatsParser(), 'lr_epochs', (0., 5., 24.), 'Knots of the learning rate, '
-      'in epochs of a run that ends at the last one.', serializer=
+      _FloatsParser(), 'lr_epochs', (0., 5., 24.), 'Knots of the learning '
+      'rate, in epochs of a run that ends at the last one.', serializer=
       _FloatsSerializer(), flag_values=flag_values)
   flags.DEFINE(
       _FloatsParser(), 'lr_values', (0., .4, 0.), 'The learning rate at the '
@@ -118,16 +118,16 @@ def _define_recipe_flags(flag_values):
       None, flag_values)
   flags.DEFINE_enum(
       'update_ops', 'control_dependencies', ['control_dependencies', 'none'],
-      'Whether the train op runs the update ops of batch normalisation. none is '
-      'the classic bug: the moving statistics stay 0 and 1.',
+      'Whether the train op runs the update ops of batch normalisation. none '
+      'is the classic bug: the moving statistics stay 0 and 1.',
       flag_values=flag_values)
   flags.register_multi_flags_validator(
       ['lr_epochs', 'lr_values'], lambda f: (
           len(f['lr_epochs']) == len(f['lr_values']) >= 2
           and f['lr_epochs'][0] == 0 and all(
               a < b for a, b in zip(f['lr_epochs'], f['lr_epochs'][1:]))),
-      'must be two or more knots, as many epochs as values, epochs growing from '
-      '0', flag_values=flag_values)
+      'must be two or more knots, as many epochs as values, epochs growing '
+      'from 0', flag_values=flag_values)
 
 
 def _define_shared_flags(flag_values):
@@ -136,12 +136,12 @@ def _define_shared_flags(flag_values):
       'seed', 0, 'Seed of weights, order and augmentation.', 0, 2**31 - 1,
       flag_values=flag_values)
   flags.DEFINE_enum(
-      'dataset', 'auto', ['auto', 'cifar10', 'synthetic'], 'auto: CIFAR-10 from '
-      '--data_dir, the cache or the network, and the embedded synthetic images '
-      'if the network cannot be reached.', flag_values=flag_values)
+      'dataset', 'auto', ['auto', 'cifar10', 'synthetic'], 'auto: CIFAR-10 '
+      'from --data_dir, the cache or the network, and the embedded synthetic '
+      'images if the network cannot be reached.', flag_values=flag_values)
   flags.DEFINE_string(
-      'data_dir', '', 'Folder with cifar-10-batches-bin/, cifar-10-batches-py/, '
-      'cifar-10-binary.tar.gz or cifar-10-python.tar.gz.',
+      'data_dir', '', 'Folder with cifar-10-batches-bin/, '
+      'cifar-10-batches-py/, cifar-10-binary.tar.gz or cifar-10-python.tar.gz.',
       flag_values=flag_values)
   for split in ('train', 'test'):
     flags.DEFINE_integer(
@@ -162,8 +162,9 @@ def _define_shared_flags(flag_values):
       'the same for a seed, exactly resumable; none: tf.train.batch.',
       flag_values=flag_values)
   flags.DEFINE_integer(
-      'min_after_dequeue', None, 'Images that wait in the queue of shuffle_batch '
-      'at least; by default an epoch of them (of records at most 45,000).', 0,
+      'min_after_dequeue', None, 'Images that wait in the queue of '
+      'shuffle_batch at least; by default an epoch of them (of records at most '
+      '45,000).', 0,
       flag_values=flag_values)
   flags.DEFINE_integer(
       'capacity', None, 'Images that the queue holds at most; by default '
@@ -172,8 +173,8 @@ def _define_shared_flags(flag_values):
       'width', 64, 'Channels of the first layer; the others have 2, 4 and 8 '
       'times as many.', 1, flag_values=flag_values)
   flags.DEFINE_enum(
-      'precision', 'float32', ['float32', 'float16', 'bfloat16'], 'Arithmetic of '
-      'the layers; weights and statistics are float32 in any case.',
+      'precision', 'float32', ['float32', 'float16', 'bfloat16'], 'Arithmetic '
+      'of the layers; weights and statistics are float32 in any case.',
       flag_values=flag_values)
 
 

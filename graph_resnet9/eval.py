@@ -6,8 +6,9 @@
 Loss, accuracy and per-class accuracy on stdout, the last line as JSON. Flags
 that are not given are taken from flags.txt beside the checkpoint.
 
-Measured in November 2026 on a checkpoint of --update_ops=none (width 16, 8 epochs,
-JPEG q75 copy of CIFAR-10): 20.1% with moving, 83.3% with batch statistics.
+Measured in November 2026 on a checkpoint of --update_ops=none (width 16, 8
+epochs, JPEG q75 copy of CIFAR-10): 20.1% with moving, 83.3% with batch
+statistics.
 """
 
 import json
@@ -21,9 +22,10 @@ from graph_resnet9 import options
 
 
 def main():
-  from graph_resnet9.run import checkpoints  # pylint: disable=g-import-not-at-top
-  from graph_resnet9.run import confusion  # pylint: disable=g-import-not-at-top
-  from graph_resnet9.run import evaluation  # pylint: disable=g-import-not-at-top
+  # pylint: disable=g-import-not-at-top
+  from graph_resnet9.run import checkpoints
+  from graph_resnet9.run import confusion
+  from graph_resnet9.run import evaluation
   settings = config.read(options.Eval)
   prefix = checkpoints.prefix_of(settings.checkpoint)
   settings = settings._replace(checkpoint=prefix)
@@ -41,8 +43,8 @@ def main():
     confusion.draw(settings.confusion_png, result.confusion, class_names,
                    '%(dataset)s %(split)s, step %(step)d, %(batch_norm)s '
                    'statistics' % summary)
-  print('%(examples)d %(split)s images of %(dataset)s, step %(step)d, batch norm '
-        'by %(batch_norm)s statistics' % summary)
+  print('%(examples)d %(split)s images of %(dataset)s, step %(step)d, batch '
+        'norm by %(batch_norm)s statistics' % summary)
   print('loss      %8.4f' % result.loss)
   print('accuracy  %8.2f%%' % (100 * result.accuracy))
   for name, accuracy in zip(class_names, result.class_accuracy):

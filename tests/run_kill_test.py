@@ -11,8 +11,8 @@ from absl.testing import absltest
 from tests import helpers
 
 KILLS = 10
-FLAGS = dict(dataset='synthetic', train_examples=1024, test_examples=64, width=4,
-             batch_size=32, epochs=20, shuffle='epoch', save_secs=.3)
+FLAGS = dict(dataset='synthetic', train_examples=1024, test_examples=64,
+             width=4, batch_size=32, epochs=20, shuffle='epoch', save_secs=.3)
 LAST = 'model.ckpt-640'
 
 

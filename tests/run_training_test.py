@@ -58,7 +58,8 @@ class TrainingTest(absltest.TestCase):
     row = report.read_rows(self.done)[-1]
     summary, _, _ = evaluation.evaluate(helpers.settings(
         options.Eval, checkpoint=str(self.done / 'model.ckpt-16'),
-        dataset='synthetic', width=4, test_examples=100, batch_size=7, shuffle='none'))
+        dataset='synthetic', width=4, test_examples=100, batch_size=7,
+        shuffle='none'))
     self.assertEqual(summary['step'], 16)
     self.assertEqual(summary['accuracy'], row.test_accuracy)
     self.assertAlmostEqual(summary['loss'], row.test_loss, places=5)

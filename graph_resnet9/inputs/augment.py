@@ -10,7 +10,7 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 SIDE = 32
-# Per channel, of the CIFAR-10 training images: davidcpage/cifar10-fast, dawn.py.
+# Per channel, of the CIFAR-10 training images: cifar10-fast, dawn.py.
 MEAN = (125.31, 122.95, 113.87)
 STD = (62.99, 62.09, 66.70)
 # Which numbers of a step's stream are whose.

@@ -59,7 +59,8 @@ def fetch(path, url=URL, sha256=SHA256):
     os.replace(part, path)
   except (urllib.error.URLError, http.client.HTTPException, ConnectionError,
           TimeoutError) as e:
-    raise Unreachable('%s: %s' % (url, getattr(e, 'reason', None) or e)) from None
+    raise Unreachable(
+        '%s: %s' % (url, getattr(e, 'reason', None) or e)) from None
   except OSError as e:
     raise UserError('%s: cannot be written: %s' % (part, e.strerror)) from None
 

@@ -2,13 +2,14 @@
 
 Binary layout, cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin: 10,000
 records of 3,073 bytes each, one label byte and then 3,072 pixel bytes in the
-order channel, row, column. Pickled layout, cifar-10-batches-py/{data_batch_1..5,
-test_batch}: a dict with b'data' (uint8 [10000, 3072], the same pixel order) and
-b'labels'. Both also as .tar.gz archives of the folder.
+order channel, row, column. Pickled layout,
+cifar-10-batches-py/{data_batch_1..5,test_batch}: a dict with b'data' (uint8
+[10000, 3072], the same pixel order) and b'labels'. Both also as .tar.gz
+archives of the folder.
 
 Whatever the bytes say, no code of theirs is run and nothing is written: pickles
-go through an unpickler of our own (pickles.py), archives
-are read member by member into memory.
+go through an unpickler of our own (pickles.py), archives are read member by member
+into memory.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Dataset layout".
 """
@@ -98,7 +99,8 @@ def decode_pickle(data, name, records=FILE_RECORDS):
   labels = content[b'labels']
   if not isinstance(labels, (list, tuple)):
     labels = pickles.array_of(labels)
-    labels = labels.tolist() if labels is not None and labels.ndim == 1 else None
+    if labels is not None:
+      labels = labels.tolist() if labels.ndim == 1 else None
   if (labels is None or len(labels) != records
       or not all(isinstance(label, int) for label in labels)):
     raise UserError("%s: 'labels' is not a list of %d integers; fetch the file "
@@ -111,8 +113,8 @@ def _split(pixels, labels, name):
   for i, label in enumerate(labels):
     if not 0 <= label < CLASSES:
       raise UserError('%s: record %d has label %d, and CIFAR-10 has labels 0 '
-                      'to 9: the file is damaged or not CIFAR-10; fetch it again'
-                      % (name, i, max(-2**80, min(label, 2**80))))
+                      'to 9: the file is damaged or not CIFAR-10; fetch it '
+                      'again' % (name, i, max(-2**80, min(label, 2**80))))
   images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
   return Split(np.ascontiguousarray(images), np.array(labels, np.int32))
 
@@ -153,7 +155,8 @@ def _file_bytes(path):
     with open(path, 'rb') as f:
       data = f.read(MAX_FILE_BYTES + 1)
   except FileNotFoundError:
-    raise UserError('%s: missing; unpack the whole archive again' % path) from None
+    raise UserError(
+        '%s: missing; unpack the whole archive again' % path) from None
   except OSError as e:
     raise UserError('%s: cannot be read: %s' % (path, e.strerror)) from None
   if len(data) > MAX_FILE_BYTES:

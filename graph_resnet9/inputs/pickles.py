@@ -45,19 +45,24 @@ def array_of(value):
   return value if isinstance(value, np.ndarray) else None
 
 
+def _text(value):
+  """A str also where Python 2 wrote it, which comes as bytes."""
+  return value.decode('ascii') if isinstance(value, bytes) else value
+
+
 class _Dtype:
   """Stands for numpy.dtype: kind and size, and the byte order set later."""
 
   def __init__(self, code, align=False, copy=False):
     del align, copy
-    code = code.decode('ascii') if isinstance(code, bytes) else code
+    code = _text(code)
     if code not in ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8',
                     'f2', 'f4', 'f8'):
       raise pickle.UnpicklingError('an array of dtype %r' % (code,))
     self.code, self.order = code, '|'
 
   def __setstate__(self, state):
-    order = state[1].decode('ascii') if isinstance(state[1], bytes) else state[1]
+    order = _text(state[1])
     if order not in ('<', '>', '|', '='):
       raise pickle.UnpicklingError('byte order %r' % (order,))
     self.order = order
@@ -97,7 +102,7 @@ def _encode(text, encoding):
 
 
 _STAND_INS = {
-    ('numpy', 'ndarray'): 'numpy.ndarray',  # Only ever an argument: not callable.
+    ('numpy', 'ndarray'): 'numpy.ndarray',  # An argument only: not callable.
     ('numpy', 'dtype'): _Dtype,
     ('numpy.core.multiarray', '_reconstruct'): _reconstruct,
     ('numpy._core.multiarray', '_reconstruct'): _reconstruct,
@@ -113,7 +118,8 @@ class _Unpickler(pickle.Unpickler):
     try:
       found = _STAND_INS[module, name]
     except KeyError:
-      raise pickle.UnpicklingError('it asks for %s.%s' % (module, name)) from None
+      raise pickle.UnpicklingError(
+          'it asks for %s.%s' % (module, name)) from None
     # A new function each time: a pickle can set attributes of what it gets.
     return (lambda *args: found(*args)) if callable(found) else found
 

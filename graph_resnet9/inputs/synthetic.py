@@ -47,13 +47,14 @@ def split(examples, seed):
 
 
 def _draw(labels, uniforms, noise):
-  """uint8 [n, 32, 32, 3] images of shapes `labels` from their random numbers."""
+  """uint8 [n, 32, 32, 3] images of the classes, from their random numbers."""
   u = iter(uniforms.T[1:, :, None, None])
   span = lambda low, high: low + (high - low) * next(u)
   row, column = np.mgrid[:_SIDE, :_SIDE] - (_SIDE - 1) / 2
   # The shape's own coordinates, in which it fills about the unit disk.
   size = span(6.5, 11)
-  down, right = (row - span(-4.5, 4.5)) / size, (column - span(-4.5, 4.5)) / size
+  down = (row - span(-4.5, 4.5)) / size
+  right = (column - span(-4.5, 4.5)) / size
   angle = span(0, 2 * np.pi)
   x = np.cos(angle) * right + np.sin(angle) * down
   y = np.cos(angle) * down - np.sin(angle) * right

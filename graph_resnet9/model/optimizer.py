@@ -37,7 +37,8 @@ def learning_rate(global_step, steps_per_epoch, epochs, values):
     begin, end = tf.gather(knots, left), tf.gather(knots, left + 1)
     part = tf.clip_by_value((epoch - begin) / (end - begin), 0., 1.)
     # This form, not begin + part * slope: exactly the knot's rate at a knot.
-    return (1 - part) * tf.gather(rates, left) + part * tf.gather(rates, left + 1)
+    return ((1 - part) * tf.gather(rates, left)
+            + part * tf.gather(rates, left + 1))
 
 
 def train_op(loss, learning_rate, momentum, weight_decay, run_update_ops=True,

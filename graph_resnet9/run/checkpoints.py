@@ -59,8 +59,8 @@ def newest(train_dir):
                     'there; using the newest one, %s', state_file, found[-1])
     return found[-1]
   if os.path.exists(state_file):
-    raise UserError('%s: names no checkpoint that exists; restore its files, or '
-                    'empty the directory to start anew' % state_file)
+    raise UserError('%s: names no checkpoint that exists; restore its files, '
+                    'or empty the directory to start anew' % state_file)
   return None
 
 
@@ -91,8 +91,8 @@ def adopt(train_dir, prefix):
 def check(prefix, variables):
   """Reads a checkpoint from end to end and compares it with a graph.
 
-  Without this, a damaged file surfaces as an OutOfRangeError that reads like the
-  end of the data, and a network of another size as a page of graph nodes.
+  Without this, a damaged file surfaces as an OutOfRangeError that reads like
+  the end of the data, and a network of another size as a page of graph nodes.
 
   Args:
     prefix: of the checkpoint.
@@ -105,7 +105,7 @@ def check(prefix, variables):
     shapes = reader.get_variable_to_shape_map()
     for name in shapes:
       reader.get_tensor(name)
-  # DataLossError, NotFoundError, ...; the reader's C++ part raises Python's own:
+  # DataLossError, NotFoundError, ...; the reader's C++ part raises Python's:
   # IndexError "Read less bytes than requested", ValueError, RuntimeError.
   except (tf.errors.OpError, LookupError, RuntimeError, ValueError) as e:
     raise UserError(
@@ -119,4 +119,5 @@ def check(prefix, variables):
     if shapes[name] != shape:
       raise UserError(
           '%s: %s is %s there and %s in this graph: the checkpoint of another '
-          'network, or of another --width' % (prefix, name, shapes[name], shape))
+          'network, or of another --width' %
+          (prefix, name, shapes[name], shape))

@@ -1,4 +1,4 @@
-"""How fast the pieces of a training step are, beside the machine's own speed."""
+"""How fast the pieces of a training step are, beside the machine's speed."""
 
 import statistics
 import tempfile

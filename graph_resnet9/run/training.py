@@ -134,9 +134,8 @@ def _train_batch(settings, source, scratch, global_step):
     paths, examples = dataset.record_files(
         source, 'train', scratch, settings.data.train_examples, batches.order)
     return queues.record_queue(paths, examples, **sizes), examples, {}
-  data = queues.table(
-      dataset.load(source, 'train', settings.data.train_examples, batches.order),
-      'train')
+  data = queues.table(dataset.load(
+      source, 'train', settings.data.train_examples, batches.order), 'train')
   indices = queues.index_queue(
       data.examples, first_step=global_step.read_value(), **sizes)
   return queues.table_batch(data, indices), data.examples, data.feed
@@ -157,9 +156,9 @@ def train(settings):
   """
   if settings.optimizer.update_ops == 'none':
     logging.warning(
-        '--update_ops=none: the moving statistics of batch normalisation stay 0 '
-        'and 1, so evaluation will be near chance. This is the classic bug, for '
-        'demonstrations only')
+        '--update_ops=none: the moving statistics of batch normalisation stay '
+        '0 and 1, so evaluation will be near chance. This is the classic bug, '
+        'for demonstrations only')
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
   settings = settings._replace(
       train_dir=os.path.abspath(settings.train_dir),
