@@ -8,10 +8,10 @@ import tensorflow.compat.v1 as tf
 
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import dataset
-from graph_resnet9.inputs import queues
 from graph_resnet9.model import losses
 from graph_resnet9.model import resnet9
 from graph_resnet9.run import checkpoints
+from graph_resnet9.run import examples
 
 
 class Tower(NamedTuple):
@@ -51,10 +51,10 @@ class Result(NamedTuple):
 
 
 def tower(batch, training, width, precision):
-  """The network on a queues.Batch, without augmentation.
+  """The network on an inputs.queues.Batch, without augmentation.
 
   Args:
-    batch: queues.Batch.
+    batch: inputs.queues.Batch.
     training: Python bool; True normalises by the statistics of the batch.
     width, precision: as the flags.
   Returns:
@@ -91,7 +91,8 @@ def evaluate(settings):
   with tempfile.TemporaryDirectory() as scratch, tf.Graph().as_default():
     with tf.device('/cpu:0'):
       tf.train.get_or_create_global_step()
-    batch, feed = _batch(source, settings, scratch)
+    batch, _, feed = examples.batch(
+        settings, source, settings.split, scratch, once=True)
     outputs = tower(batch, settings.batch_norm == 'batch', settings.model.width,
                     settings.model.precision)
     checkpoints.check(prefix, tf.global_variables())
@@ -101,24 +102,6 @@ def evaluate(settings):
       split=settings.split, examples=result.examples, loss=result.loss,
       accuracy=result.accuracy, batch_norm=settings.batch_norm)
   return summary, result, source.class_names
-
-
-def _batch(source, settings, scratch):
-  """The Batch to evaluate, every example once, and what the session is fed."""
-  examples = getattr(settings.data, settings.split + '_examples')
-  batches = settings.batches
-  sizes = dict(seed=settings.seed, batch_size=batches.batch_size,
-               shuffle=batches.shuffle, capacity=batches.capacity,
-               min_after_dequeue=batches.min_after_dequeue, once=True)
-  if batches.input == 'records':
-    paths, count = dataset.record_files(
-        source, settings.split, scratch, examples, batches.order)
-    return queues.record_queue(paths, count, **sizes), {}
-  data = queues.table(
-      dataset.load(source, settings.split, examples, batches.order),
-      settings.split)
-  indices = queues.index_queue(data.examples, **sizes)
-  return queues.table_batch(data, indices), data.feed
 
 
 def _run(prefix, outputs, feed):

@@ -19,6 +19,7 @@ from graph_resnet9.model import optimizer
 from graph_resnet9.model import resnet9
 from graph_resnet9.run import checkpoints
 from graph_resnet9.run import evaluation
+from graph_resnet9.run import examples
 from graph_resnet9.run import hooks
 from graph_resnet9.run import report
 
@@ -72,8 +73,9 @@ def build(settings, source, scratch):
     global_step = tf.train.get_or_create_global_step()
 
   # Which examples: a shuffle queue of indices or records.
-  batch, examples, feed = _train_batch(settings, source, scratch, global_step)
-  steps_per_epoch = examples // settings.batches.batch_size
+  batch, count, feed = examples.batch(
+      settings, source, 'train', scratch, first_step=global_step.read_value())
+  steps_per_epoch = count // settings.batches.batch_size
 
   # Augmentation, on the device that trains.
   chosen = augment.draws(
@@ -122,23 +124,6 @@ def build(settings, source, scratch):
       images, train_op, step, learning_rate, loss, accuracy, test, test_first,
       test_batch_size, test_data.examples, steps_per_epoch,
       max(1, round(how.epochs * steps_per_epoch)), {**feed, **test_data.feed})
-
-
-def _train_batch(settings, source, scratch, global_step):
-  """(queues.Batch, number of training examples, feed at session start)."""
-  batches = settings.batches
-  sizes = dict(seed=settings.seed, batch_size=batches.batch_size,
-               shuffle=batches.shuffle, capacity=batches.capacity,
-               min_after_dequeue=batches.min_after_dequeue)
-  if batches.input == 'records':
-    paths, examples = dataset.record_files(
-        source, 'train', scratch, settings.data.train_examples, batches.order)
-    return queues.record_queue(paths, examples, **sizes), examples, {}
-  data = queues.table(dataset.load(
-      source, 'train', settings.data.train_examples, batches.order), 'train')
-  indices = queues.index_queue(
-      data.examples, first_step=global_step.read_value(), **sizes)
-  return queues.table_batch(data, indices), data.examples, data.feed
 
 
 def train(settings):

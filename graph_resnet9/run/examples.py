@@ -1,0 +1,30 @@
+"""The batch that a run's flags ask for, whether it trains or evaluates."""
+
+from graph_resnet9.inputs import dataset
+from graph_resnet9.inputs import queues
+
+
+def batch(settings, source, split, scratch, first_step=0, once=False):
+  """The next batch of a split, from the queue that the flags describe.
+
+  Args:
+    settings: options.Train, Eval or Benchmark.
+    source: dataset.Source.
+    split: 'train' or 'test'.
+    scratch: existing directory for record files, if they have to be written.
+    first_step, once: as of queues.index_queue.
+  Returns:
+    (queues.Batch, number of examples, feed for the session's local init op).
+  """
+  flags = settings.batches
+  limit = getattr(settings.data, split + '_examples')
+  sizes = dict(seed=settings.seed, batch_size=flags.batch_size,
+               shuffle=flags.shuffle, capacity=flags.capacity,
+               min_after_dequeue=flags.min_after_dequeue, once=once)
+  if flags.input == 'records':
+    paths, examples = dataset.record_files(
+        source, split, scratch, limit, flags.order)
+    return queues.record_queue(paths, examples, **sizes), examples, {}
+  data = queues.table(dataset.load(source, split, limit, flags.order), split)
+  indices = queues.index_queue(data.examples, first_step=first_step, **sizes)
+  return queues.table_batch(data, indices), data.examples, data.feed
