@@ -88,6 +88,27 @@ def define_eval_flags(flag_values=flags.FLAGS):
   _define_shared_flags(flag_values)
 
 
+def define_demo_flags(flag_values=flags.FLAGS):
+  """The flags of graph_resnet9.demo."""
+  flags.DEFINE_bool(
+      'list', False, 'Name the cases and stop.', flag_values=flag_values)
+  flags.DEFINE_string(
+      'case', '', 'The case to run, or all; --list names them.',
+      flag_values=flag_values)
+  flags.DEFINE_string(
+      'out_dir', '', 'Directory for CASE.json and CASE.png; by default a case '
+      'only prints its table.', flag_values=flag_values)
+  flags.DEFINE_integer(
+      'seed', 0, 'Seed of weights, order and signals.', 0, 2**31 - 1,
+      flag_values=flag_values)
+  flags.DEFINE_string(
+      'data_dir', '', 'Folder with CIFAR-10, as of graph_resnet9.train; by '
+      'default the embedded synthetic images.', flag_values=flag_values)
+  flags.DEFINE_bool(
+      'fast', False, 'Shorter trainings; the claims and their margins stay.',
+      flag_values=flag_values)
+
+
 def _define_recipe_flags(flag_values):
   """The flags that make a training step; the shared ones among them."""
   _define_shared_flags(flag_values)

@@ -82,6 +82,16 @@ class Eval(NamedTuple):
   model: Model
 
 
+class Demo(NamedTuple):
+  """Everything that graph_resnet9.demo is told."""
+  list: bool
+  case: str
+  out_dir: str
+  seed: int
+  data_dir: str
+  fast: bool
+
+
 def flat(settings):
   """The settings as {flag name: value}, groups resolved, in order."""
   values = {}

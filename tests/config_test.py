@@ -26,7 +26,8 @@ class ConfigTest(absltest.TestCase):
     for define, kind, args in (
         (config.define_train_flags, options.Train, ['--train_dir=d']),
         (config.define_eval_flags, options.Eval, ['--checkpoint=c']),
-        (config.define_benchmark_flags, options.Benchmark, [])):
+        (config.define_benchmark_flags, options.Benchmark, []),
+        (config.define_demo_flags, options.Demo, [])):
       values = parsed(define, *args)
       self.assertCountEqual(options.flat(config.read(kind, values)), list(values))
 

@@ -20,12 +20,15 @@ ALLOWED = {
     'inputs': set(),
     'model': set(),
     'run': {'config', 'options', 'inputs', 'model'},
+    'batchnorm': {'inputs', 'model'},
+    'demos': {'options', 'inputs', 'model', 'run', 'batchnorm'},
 }
 # These load before TensorFlow, or are worth having without it.
 WITHOUT_TENSORFLOW = (
     '__init__.py', 'config.py', 'options.py', 'inputs/dataset.py',
     'inputs/download.py', 'inputs/formats.py', 'inputs/pickles.py',
-    'inputs/synthetic.py')
+    'inputs/synthetic.py', 'demos/__init__.py', 'demos/report.py',
+    'demos/gallery.py')
 
 
 def files():

@@ -6,6 +6,7 @@ from absl.testing import absltest
 
 import graph_resnet9  # pylint: disable=unused-import
 from graph_resnet9.errors import UserError
+from graph_resnet9.run import files
 from graph_resnet9.run import report
 
 ROW = report.Row(1., 8, 'synthetic', .1, 2., None, None, 2.5, .125, 2.)
@@ -39,10 +40,10 @@ class ReportTest(absltest.TestCase):
 
   def test_file_that_cannot_be_written_is_named_and_kept(self):
     path = os.path.join(self.dir, 'flags.txt')
-    report.write_file(path, 'old')
+    files.write(path, 'old')
     os.mkdir(path + '.tmp')  # In the way of the temporary file.
     with self.assertRaisesRegex(UserError, 'flags.txt: cannot be written'):
-      report.write_file(path, 'new')
+      files.write(path, 'new')
     with open(path) as f:
       self.assertEqual(f.read(), 'old')
 

@@ -61,18 +61,30 @@ def table(split, name):
     LOCAL_VARIABLES: + 2, {name}/pixels and {name}/labels.
   """
   feed = {}
-
-  def variable(values, name):
-    value = tf.placeholder(values.dtype, values.shape, name + '_value')
-    feed[value] = values
-    return tf.get_variable(name, initializer=value, trainable=False,
-                           collections=[tf.GraphKeys.LOCAL_VARIABLES])
-
-  with tf.variable_scope(name, use_resource=True):
-    pixels = variable(split.images.reshape(-1, 3), 'pixels')
+  with tf.variable_scope(name):
+    pixels = local_variable(split.images.reshape(-1, 3), 'pixels', feed)
     with tf.device('/cpu:0'):  # GPUs keep no int32 variables.
-      labels = variable(split.labels, 'labels')
+      labels = local_variable(split.labels, 'labels', feed)
   return Table(pixels, labels, feed, len(split.labels))
+
+
+def local_variable(values, name, feed):
+  """Puts an array into the graph as a local variable; see table.
+
+  Args:
+    values: np.ndarray.
+    name: of the variable, in the current scope.
+    feed: dict for tf.train.Scaffold(local_init_feed_dict=); gets an entry.
+  Returns:
+    A resource variable of the shape and dtype of `values`, not trainable.
+  Collections:
+    LOCAL_VARIABLES: + 1.
+  """
+  value = tf.placeholder(values.dtype, values.shape, name + '_value')
+  feed[value] = values
+  return tf.get_variable(name, initializer=value, trainable=False,
+                         use_resource=True,
+                         collections=[tf.GraphKeys.LOCAL_VARIABLES])
 
 
 def table_batch(data, indices):

@@ -6,6 +6,7 @@ from matplotlib import figure
 import numpy as np
 
 from graph_resnet9.errors import UserError
+from graph_resnet9.run import files
 
 
 def check(path):
@@ -44,9 +45,5 @@ def draw(path, counts, class_names, title):
   accuracy = 100 * np.trace(counts) / max(counts.sum(), 1)
   axes.set_title('%s\n%.2f%% of %d right; percent of each row' %
                  (title, accuracy, counts.sum()), fontsize=10)
-  temporary = path + '.tmp'
-  try:
+  with files.replacing(path) as temporary:
     canvas.savefig(temporary, format='png', dpi=120)
-    os.replace(temporary, path)
-  except OSError as e:
-    raise UserError('--confusion_png=%s: %s' % (path, e.strerror)) from None

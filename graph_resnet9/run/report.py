@@ -6,7 +6,7 @@ from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.errors import UserError
+from graph_resnet9.run import files
 
 METRICS = 'metrics.jsonl'
 HEADER = ('epoch', 'lr', 'train s', 'train loss', 'train acc', 'test loss',
@@ -70,22 +70,8 @@ def read_rows(train_dir):
 
 def write_rows(train_dir, rows):
   """Replaces metrics.jsonl: complete at any moment, whatever kills us."""
-  write_file(os.path.join(train_dir, METRICS),
-             ''.join(json.dumps(row._asdict()) + '\n' for row in rows))
-
-
-def write_file(path, text):
-  """Writes a text file under a temporary name and moves it into place.
-
-  Raises:
-    UserError: the disk refuses it; the file is as it was.
-  """
-  try:
-    with open(path + '.tmp', 'w') as f:
-      f.write(text)
-    os.replace(path + '.tmp', path)
-  except OSError as e:
-    raise UserError('%s: cannot be written: %s' % (path, e.strerror)) from None
+  files.write(os.path.join(train_dir, METRICS),
+              ''.join(json.dumps(row._asdict()) + '\n' for row in rows))
 
 
 def write_summary(writer, row, images):

@@ -20,8 +20,8 @@ from graph_resnet9.model import resnet9
 from graph_resnet9.run import checkpoints
 from graph_resnet9.run import evaluation
 from graph_resnet9.run import examples
+from graph_resnet9.run import files
 from graph_resnet9.run import hooks
-from graph_resnet9.run import report
 
 # The loss of the reference is a sum over 512 images, which keeps small float16
 # gradients from becoming 0; so does this factor, taken out again in float32.
@@ -157,8 +157,8 @@ def train(settings):
     if resume_from:
       checkpoints.check(resume_from, tf.global_variables())
     checkpoints.adopt(settings.train_dir, resume_from)
-    report.write_file(os.path.join(settings.train_dir, config.FLAGFILE),
-                      config.flagfile_text(settings))
+    files.write(os.path.join(settings.train_dir, config.FLAGFILE),
+                config.flagfile_text(settings))
     return _loop(settings, graph, source)
 
 
@@ -169,12 +169,7 @@ def _open_train_dir(settings):
     The prefix of the checkpoint to resume from, or None.
   """
   train_dir = settings.train_dir
-  try:
-    os.makedirs(train_dir, exist_ok=True)
-    tempfile.TemporaryFile(dir=train_dir).close()
-  except OSError as e:
-    raise UserError('--train_dir=%s: cannot be written: %s' %
-                    (train_dir, e.strerror)) from None
+  files.make_dir('--train_dir', train_dir)
   resume_from = checkpoints.newest(train_dir)
   saved = config.read_flagfile(train_dir)
   if resume_from and saved:

@@ -1,0 +1,1 @@
+"""What is known of the batch normalisation in a graph, by its edges."""

@@ -1,0 +1,220 @@
+"""batch_size_one: batch normalisation trained on one example at a time.
+
+TODO
+"""
+
+import functools
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from graph_resnet9.batchnorm import measure
+from graph_resnet9.demos import lab
+from graph_resnet9.demos import report
+from graph_resnet9.demos import signals
+from graph_resnet9.inputs import queues
+from graph_resnet9.model import losses
+
+SOURCE = ('tensorflow/tensorflow #9796 (one example a batch); the network and '
+          'both faults from the blog post "Tensorflow \'Riddle\'", October '
+          '2020; Wu and Johnson 2021, arXiv 2105.07576')
+EPSILON = 1e-7  # Keras clips probabilities to EPSILON .. 1 - EPSILON.
+BATCH_SIZE = 32  # Of the arm that works.
+TRAIN_EXAMPLES = 2000
+TEST_EXAMPLES = 500
+EVAL_BATCH_SIZE = 250
+ONE_BY_ONE = 200  # Test signals that are also evaluated each by itself.
+# They see the loudness of a signal; behind them it is normalised already.
+FIRST_LAYERS = ('block1/first/bn', 'block1/projection/bn')
+
+
+def conv(inputs, filters, size, strides):
+  """[batch, frames / strides, filters]: a convolution over time, no bias."""
+  return tf.layers.conv1d(inputs, filters, size, strides, 'same',
+                          use_bias=False, name='conv')
+
+
+def conv_bn_relu(inputs, filters, size, strides, training, name):
+  """conv, then batch normalisation over batch and frames, then ReLU."""
+  with tf.variable_scope(name):
+    return tf.nn.relu(tf.layers.batch_normalization(
+        conv(inputs, filters, size, strides), training=training, name='bn'))
+
+
+def block(inputs, filters, training, name):
+  """A residual block that halves the number of frames.
+
+  Args:
+    inputs: [batch, frames, channels] float32 Tensor.
+    filters: int.
+    training: Python bool.
+    name: of the scope of the variables.
+  Returns:
+    [batch, frames / 2 rounded up, filters] float32 Tensor.
+  """
+  with tf.variable_scope(name):
+    branch = conv_bn_relu(inputs, filters, 9, 2, training, 'first')
+    branch = conv_bn_relu(branch, filters, 9, 1, training, 'second')
+    return tf.nn.relu(branch + conv_bn_relu(inputs, filters, 1, 2, training,
+                                            'projection'))
+
+
+def network(inputs, training):
+  """The network of the riddle.
+
+  conv 16 of 98 frames, blocks of 24 and 32 filters with 49 and 25 frames, an
+  average pool of 13, dense 10. The pool has stride 13, as Keras has it unless
+  told otherwise, and so reads the first 13 of the 25 frames.
+
+  Args:
+    inputs: [batch, 98, 64] float32 Tensor.
+    training: Python bool.
+  Returns:
+    [batch, 10] float32 Tensor.
+  Variables:
+    conv/kernel, {block1,block2}/{first,second,projection}/{conv/kernel,
+    bn/{gamma,beta,moving_mean,moving_variance}}, dense/{kernel,bias}.
+  Collections:
+    UPDATE_OPS: + 12 if training, else + 0.
+  """
+  x = conv(inputs, 16, 9, 1)
+  x = block(x, 24, training, 'block1')
+  x = block(x, 32, training, 'block2')
+  x = tf.layers.average_pooling1d(x, 13, 13)
+  return tf.layers.dense(tf.layers.flatten(x), signals.CLASSES, name='dense')
+
+
+def probability_loss(outputs, labels):
+  """Cross-entropy of what should be probabilities, and may be anything.
+
+  -log of the label's share in the sum of the outputs, the share clipped to
+  EPSILON .. 1 - EPSILON; as tf.keras.losses.categorical_crossentropy, but for
+  a sum of 0, which is NaN there and EPSILON here.
+
+  Args:
+    outputs: [batch, classes] float32 Tensor.
+    labels: [batch] int32 Tensor.
+  Returns:
+    [batch] float32 Tensor. Its gradient is 0 wherever the share is clipped.
+  """
+  total = tf.reduce_sum(outputs, 1, keepdims=True)
+  total = tf.where(tf.abs(total) < EPSILON, EPSILON * tf.ones_like(total),
+                   total)
+  share = tf.clip_by_value(outputs / total, EPSILON, 1 - EPSILON)
+  return -tf.log(tf.gather(share, labels, axis=1, batch_dims=1))
+
+
+def scored(loss, outputs, labels):
+  """lab.Tower by a loss function of (outputs, labels) to [batch]."""
+  return lab.Tower(
+      tf.reduce_mean(loss(outputs, labels)),
+      tf.reduce_mean(tf.cast(losses.correct(outputs, labels), tf.float32)))
+
+
+def without_gradient(loss, outputs):
+  """Share of the examples whose loss has gradient 0: float32 scalar Tensor."""
+  gradient, = tf.gradients(loss, outputs)
+  return tf.reduce_mean(tf.cast(
+      tf.reduce_all(tf.equal(gradient, 0), 1), tf.float32))
+
+
+def rows(table, indices):
+  """The rows at [batch] int32 `indices` of each variable of `table`."""
+  with tf.device('/cpu:0'):
+    return [tf.gather(variable, indices) for variable in table]
+
+
+def feeds(placeholder, batch_size):
+  """Feed dicts: where in the test signals each batch begins."""
+  return [{placeholder: begin}
+          for begin in range(0, TEST_EXAMPLES, batch_size)]
+
+
+def run(trainer):
+  """Trains the three arms; returns a report.Outcome."""
+  steps = trainer.steps(1200, 300)
+  examples = signals.signals(TRAIN_EXAMPLES + TEST_EXAMPLES, trainer.seed)
+
+  def build(loss, batch_size):
+    """(lab.Graph, Tower of one test signal by its own statistics, feeds)."""
+    feed = {}
+    with tf.device('/cpu:0'):
+      train, test = (
+          [queues.local_variable(values[part], '%s%d' % (name, k), feed)
+           for k, values in enumerate(examples)]
+          for name, part in (('train', slice(TRAIN_EXAMPLES)),
+                             ('test', slice(TRAIN_EXAMPLES, None))))
+
+    def tower(batch, training):
+      inputs, labels = batch
+      return scored(loss, network(inputs, training), labels)
+
+    inputs, labels = rows(train, queues.index_queue(
+        TRAIN_EXAMPLES, batch_size, 'epoch', trainer.seed))
+    outputs = network(inputs, training=True)
+    train_tower = scored(loss, outputs, labels)
+    train_op = lab.train_op(train_tower.loss, lab.learning_rate(steps, .004))
+    first = tf.placeholder(tf.int32, [])
+    evaluation = lab.both_towers(
+        functools.partial(tower, rows(
+            test, tf.range(first, first + EVAL_BATCH_SIZE))),
+        feeds(first, EVAL_BATCH_SIZE))
+    with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+      own = tower(rows(test, first[None]), training=True)
+    figures = {'without_gradient': without_gradient(train_tower.loss, outputs)}
+    return (lab.Graph(train_tower, train_op, evaluation, feed, figures=figures),
+            own, feeds(first, 1)[:ONE_BY_ONE])
+
+  def train(name, broken, loss, batch_size):
+    with trainer.graph():
+      graph, own, one_by_one = build(loss, batch_size)
+      with lab.session_of(graph) as session:
+        curve, figures = lab.fit(session, graph, steps, name)
+        layers = measure.statistics(
+            session, graph.evaluation.layers, graph.evaluation.feeds)
+        figures['own_statistics_accuracy'] = float(np.mean(
+            [session.run(own.accuracy, one) for one in one_by_one]))
+    return report.Arm(name, broken, curve, layers, figures)
+
+  arms = [
+      train('raw outputs as probabilities, batch size 1', True,
+            probability_loss, 1),
+      train('softmax, batch size 1', True, losses.cross_entropy, 1),
+      train('softmax, batch size %d' % BATCH_SIZE, False,
+            losses.cross_entropy, BATCH_SIZE)]
+  return report.Outcome(arms, claims(*arms))
+
+
+def claims(raw, single, fixed):
+  def ratios(arm):
+    return [layer.variance_ratio for layer in arm.layers
+            if layer.name in FIRST_LAYERS]
+
+  yield report.Claim(raw.name + ': share of the steps without a gradient',
+                     raw.figures['without_gradient'], '>=', .7)
+  yield report.Claim(raw.name + ': accuracy by moving statistics',
+                     raw.moving.accuracy, '<=', .3)
+  yield report.Claim(raw.name + ': accuracy by the statistics of each signal',
+                     raw.figures['own_statistics_accuracy'], '<=', .5)
+  yield report.Claim(single.name + ': training accuracy',
+                     single.train.accuracy, '>=', .8)
+  yield report.Claim(
+      single.name + ': accuracy by the statistics of each signal',
+      single.figures['own_statistics_accuracy'], '>=', .8)
+  yield report.Claim(
+      single.name + ': training accuracy less that by moving statistics',
+      single.train.accuracy - single.moving.accuracy, '>=', .35)
+  yield report.Claim(
+      single.name + ': training accuracy less that by batch statistics',
+      single.train.accuracy - single.batch.accuracy, '>=', .35)
+  yield report.Claim(
+      single.name + ': stored variance / variance, first layers, largest',
+      max(ratios(single)), '<=', .75)
+  yield report.Claim(fixed.name + ': training accuracy',
+                     fixed.train.accuracy, '>=', .8)
+  yield report.Claim(
+      fixed.name + ': training accuracy less that by moving statistics',
+      fixed.train.accuracy - fixed.moving.accuracy, '<=', .1)
+  yield report.Claim(
+      fixed.name + ': stored variance / variance, first layers, smallest',
+      min(ratios(fixed)), '>=', .8)

@@ -1,0 +1,140 @@
+"""shuffle_batch: batches of few classes, from a queue too short to mix.
+
+Symptom: the training loss is low and evaluation is poor, and the two come no
+nearer with more training. The files hold one class after the other.
+
+Cause: tf.train.batch keeps the order of the files, and tf.train.shuffle_batch
+mixes only what waits in its queue: a batch is drawn from little more than
+min_after_dequeue neighbours. With fewer examples waiting than a class has, a
+batch holds a class or two. The network only has to know which class it is the
+turn of; batch normalisation takes the statistics of that class for those of the
+data; and the weights forget what is long past.
+
+Cure: let an epoch wait in the queue, or shuffle the files when you write them.
+The entropy of the labels in a batch tells which of the two you have: it is one
+line in the graph.
+"""
+
+import functools
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from graph_resnet9.demos import lab
+from graph_resnet9.demos import report
+from graph_resnet9.inputs import queues
+
+SOURCE = 'tensorflow/tensorflow #11910 (CIFAR-10, one class a file)'
+CLASSES = 10
+BATCH_SIZE = 32  # Half of lab's: a class lasts long enough to be learned.
+# Not lowered towards the end: the network must keep up with the classes, as it
+# does in a long training.
+LEARNING_RATE = .1
+# How many of the 10,000 examples, 1,000 a class, wait in the queue at least.
+WAITING = (1, 500, 2000, 10000)
+
+
+def label_entropy(labels):
+  """Entropy of the labels of a batch over that of ten even classes: 0 to 1.
+
+  Args:
+    labels: [batch] int32 Tensor.
+  Returns:
+    float32 scalar Tensor.
+  """
+  share = tf.reduce_mean(tf.one_hot(labels, CLASSES), 0)
+  return -tf.reduce_sum(tf.math.xlogy(share, share)) / np.log(CLASSES)
+
+
+def tower(batch, training):
+  """lab.Tower of narrow ResNet9 with a bias, as most networks have one.
+
+  Variables: those of resnet9.logits, and bias: [10] float32, trainable.
+  """
+  logits = lab.classes_logits(batch, training)
+  bias = tf.get_variable('bias', [CLASSES], initializer=tf.zeros_initializer())
+  return lab.scored(logits + bias, batch.labels)
+
+
+def train_op(loss):
+  update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+  with tf.control_dependencies(update_ops):
+    return tf.train.MomentumOptimizer(LEARNING_RATE, .9).minimize(
+        loss, tf.train.get_global_step())
+
+
+def run(trainer):
+  """Trains an arm for each length of the queue; returns a report.Outcome."""
+  steps = 480
+  sweep = WAITING[1::2] if trainer.fast else WAITING
+
+  def build(waiting):
+    train_data = queues.table(trainer.data('train', 'class_sorted'), 'train')
+    test_data = queues.table(trainer.data('test'), 'test')
+    if waiting:
+      indices = queues.index_queue(
+          train_data.examples, BATCH_SIZE, 'shuffle_batch', trainer.seed,
+          min_after_dequeue=waiting, capacity=waiting + 3 * BATCH_SIZE)
+    else:
+      indices = queues.index_queue(
+          train_data.examples, BATCH_SIZE, 'none', trainer.seed)
+    batch = queues.table_batch(train_data, indices)
+    train = tower(batch, training=True)
+    return lab.Graph(
+        train, train_op(train.loss), lab.evaluation_of(tower, test_data),
+        {**train_data.feed, **test_data.feed},
+        figures={'label_entropy': label_entropy(batch.labels)})
+
+  arms = [trainer.train('tf.train.batch', True, functools.partial(build, 0),
+                        steps)]
+  for waiting in sweep:
+    arms.append(trainer.train(
+        'shuffle_batch, min_after_dequeue=%d' % waiting,
+        waiting < trainer.data('train').labels.size,
+        functools.partial(build, waiting), steps))
+  return report.Outcome(arms, claims(arms), functools.partial(draw, arms))
+
+
+def late_training_accuracy(arm):
+  """Training accuracy over the second half, which is several classes long."""
+  points = arm.curve[len(arm.curve) // 2:]
+  return np.mean([point.train.accuracy for point in points])
+
+
+def claims(arms):
+  fixed = arms[-1]
+  entropies = [arm.figures['label_entropy'] for arm in arms]
+  yield report.Claim('label entropy: the least rise from arm to arm',
+                     min(np.diff(entropies)), '>=', .02)
+  yield report.Claim(fixed.name + ': label entropy', entropies[-1], '>=', .85)
+  for arm in arms[:arms.index(fixed) // 2 + 1]:
+    yield report.Claim(
+        arm.name + ': training accuracy, second half, less that by moving '
+        'statistics', late_training_accuracy(arm) - arm.moving.accuracy, '>=',
+        .2)
+    yield report.Claim(arm.name + ': accuracy by moving statistics',
+                       arm.moving.accuracy, '<=', .2)
+  yield report.Claim(fixed.name + ': accuracy by batch statistics',
+                     fixed.batch.accuracy, '>=', .4)
+  yield report.Claim(
+      fixed.name + ': training accuracy less that by batch statistics',
+      fixed.train.accuracy - fixed.batch.accuracy, '<=', .15)
+
+
+def draw(arms, axes):
+  """Accuracy and entropy over the length of the queue."""
+  at = range(len(arms))
+  for label, style, values in (
+      ('label entropy of a batch, of 1', 'C2^-',
+       [arm.figures['label_entropy'] for arm in arms]),
+      ('training accuracy', 'k-', [arm.train.accuracy for arm in arms]),
+      ('evaluation accuracy, moving statistics', 'C1s-',
+       [arm.moving.accuracy for arm in arms]),
+      ('evaluation accuracy, batch statistics', 'C0o--',
+       [arm.batch.accuracy for arm in arms])):
+    axes.plot(at, values, style, label=label)
+  axes.set_xticks(at, ['tf.train.batch'] + ['%d' % n for n in WAITING])
+  axes.set_xlabel('min_after_dequeue of tf.train.shuffle_batch')
+  axes.set_ylim(0, 1.02)
+  axes.grid(alpha=.3)
+  axes.legend(fontsize=8)
