@@ -1,14 +1,29 @@
 """batch_size_one: batch normalisation trained on one example at a time.
 
-TODO
+Symptom: first, training and validation accuracy both stay near chance. With a
+softmax added, training accuracy is high and validation accuracy poor.
+
+Cause: two faults. The loss expects probabilities and is given raw outputs. It
+divides them by their sum and clips to 1e-7 .. 1 - 1e-7; outputs of both signs
+have a sum near 0 and shares far outside, where clipping leaves no gradient.
+Mended, the other shows: a batch of one example is normalised by the mean and
+the variance of that example alone, over its 49 or 25 frames. That takes its
+loudness and background away, and the network learns to rely on it. The moving
+statistics are averages over examples: their variance lacks what examples differ
+by, and no constants can do to each example what its own statistics did. So the
+statistics of a large mixed batch do not save the network either.
+
+Cure: outputs to a loss that takes logits, and batches of many examples. Where
+memory holds only one, use a normalisation that treats the examples alike in
+training and evaluation: layer, group or instance normalisation.
+
+Seen on seeds 0 to 4: TODO
 """
 
 import functools
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.batchnorm import measure
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import report
 from graph_resnet9.demos import signals
@@ -124,83 +139,73 @@ def rows(table, indices):
     return [tf.gather(variable, indices) for variable in table]
 
 
-def feeds(placeholder, batch_size):
-  """Feed dicts: where in the test signals each batch begins."""
-  return [{placeholder: begin}
-          for begin in range(0, TEST_EXAMPLES, batch_size)]
+def evaluation_of(loss, table, count, batch_size):
+  """lab.Evaluation on the first `count` rows, `batch_size` at a time."""
+  first = tf.placeholder(tf.int32, [])
+  inputs, labels = rows(table, tf.range(first, first + batch_size))
+  return lab.both_towers(
+      lambda training: scored(loss, network(inputs, training), labels),
+      [{first: begin} for begin in range(0, count, batch_size)])
 
 
 def run(trainer):
   """Trains the three arms; returns a report.Outcome."""
-  steps = trainer.steps(1200, 300)
+  steps = trainer.steps(1200, 400)
   examples = signals.signals(TRAIN_EXAMPLES + TEST_EXAMPLES, trainer.seed)
 
+  def table(name, part, feed):
+    with tf.device('/cpu:0'), tf.variable_scope(name):
+      return [queues.local_variable(values[part], kind, feed)
+              for kind, values in zip(('signals', 'labels'), examples)]
+
   def build(loss, batch_size):
-    """(lab.Graph, Tower of one test signal by its own statistics, feeds)."""
     feed = {}
-    with tf.device('/cpu:0'):
-      train, test = (
-          [queues.local_variable(values[part], '%s%d' % (name, k), feed)
-           for k, values in enumerate(examples)]
-          for name, part in (('train', slice(TRAIN_EXAMPLES)),
-                             ('test', slice(TRAIN_EXAMPLES, None))))
-
-    def tower(batch, training):
-      inputs, labels = batch
-      return scored(loss, network(inputs, training), labels)
-
+    train = table('train', slice(TRAIN_EXAMPLES), feed)
+    test = table('test', slice(TRAIN_EXAMPLES, None), feed)
     inputs, labels = rows(train, queues.index_queue(
         TRAIN_EXAMPLES, batch_size, 'epoch', trainer.seed))
     outputs = network(inputs, training=True)
-    train_tower = scored(loss, outputs, labels)
-    train_op = lab.train_op(train_tower.loss, lab.learning_rate(steps, .004))
-    first = tf.placeholder(tf.int32, [])
-    evaluation = lab.both_towers(
-        functools.partial(tower, rows(
-            test, tf.range(first, first + EVAL_BATCH_SIZE))),
-        feeds(first, EVAL_BATCH_SIZE))
-    with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-      own = tower(rows(test, first[None]), training=True)
-    figures = {'without_gradient': without_gradient(train_tower.loss, outputs)}
-    return (lab.Graph(train_tower, train_op, evaluation, feed, figures=figures),
-            own, feeds(first, 1)[:ONE_BY_ONE])
+    tower = scored(loss, outputs, labels)
+    # Before the evaluations, which add to UPDATE_OPS.
+    train_op = lab.train_op(tower.loss, lab.learning_rate(steps, .004))
+    return lab.Graph(
+        tower, train_op,
+        evaluation_of(loss, test, TEST_EXAMPLES, EVAL_BATCH_SIZE), feed,
+        figures={'without_gradient': without_gradient(tower.loss, outputs)},
+        others={'one by one': evaluation_of(loss, test, ONE_BY_ONE, 1)})
 
-  def train(name, broken, loss, batch_size):
-    with trainer.graph():
-      graph, own, one_by_one = build(loss, batch_size)
-      with lab.session_of(graph) as session:
-        curve, figures = lab.fit(session, graph, steps, name)
-        layers = measure.statistics(
-            session, graph.evaluation.layers, graph.evaluation.feeds)
-        figures['own_statistics_accuracy'] = float(np.mean(
-            [session.run(own.accuracy, one) for one in one_by_one]))
-    return report.Arm(name, broken, curve, layers, figures)
-
-  arms = [
-      train('raw outputs as probabilities, batch size 1', True,
-            probability_loss, 1),
-      train('softmax, batch size 1', True, losses.cross_entropy, 1),
-      train('softmax, batch size %d' % BATCH_SIZE, False,
-            losses.cross_entropy, BATCH_SIZE)]
+  arms = [trainer.train(name, broken, functools.partial(build, *how), steps)
+          for name, broken, how in (
+              ('raw outputs as probabilities, batch size 1', True,
+               (probability_loss, 1)),
+              ('softmax, batch size 1', True, (losses.cross_entropy, 1)),
+              ('softmax, batch size %d' % BATCH_SIZE, False,
+               (losses.cross_entropy, BATCH_SIZE)))]
   return report.Outcome(arms, claims(*arms))
 
 
 def claims(raw, single, fixed):
+  def own_accuracy(arm):
+    _, own = arm.others['one by one']
+    return own.accuracy
+
   def ratios(arm):
     return [layer.variance_ratio for layer in arm.layers
             if layer.name in FIRST_LAYERS]
 
   yield report.Claim(raw.name + ': share of the steps without a gradient',
-                     raw.figures['without_gradient'], '>=', .7)
+                     raw.figures['without_gradient'], '>=', .5)
+  yield report.Claim(raw.name + ': training loss, guessing being ln 10 = 2.303',
+                     raw.train.loss, '>=', 3)
   yield report.Claim(raw.name + ': accuracy by moving statistics',
                      raw.moving.accuracy, '<=', .3)
   yield report.Claim(raw.name + ': accuracy by the statistics of each signal',
-                     raw.figures['own_statistics_accuracy'], '<=', .5)
+                     own_accuracy(raw), '<=', .4)
   yield report.Claim(single.name + ': training accuracy',
                      single.train.accuracy, '>=', .8)
   yield report.Claim(
       single.name + ': accuracy by the statistics of each signal',
-      single.figures['own_statistics_accuracy'], '>=', .8)
+      own_accuracy(single), '>=', .8)
   yield report.Claim(
       single.name + ': training accuracy less that by moving statistics',
       single.train.accuracy - single.moving.accuracy, '>=', .35)

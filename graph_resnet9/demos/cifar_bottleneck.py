@@ -96,7 +96,7 @@ def build(trainer, variant):
 
 def run(trainer):
   """Trains the six arms; returns a report.Outcome."""
-  steps = trainer.steps(100, 60)
+  steps = trainer.steps(80, 60)
   arms = []
   for name, broken, variant in ARMS:
     arm = trainer.train(name, broken,

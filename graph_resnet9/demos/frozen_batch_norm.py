@@ -31,8 +31,8 @@ SOURCE = ('keras-team/keras #10214, keras-team/keras PR 9965 (87.2% in fit, '
 CLASSES = 10
 FILTERS = (16, 32, 64, 128)
 DECAY = .9
-# The other kind of images, of the normalised ones: a pale negative.
-CONTRAST, BRIGHTNESS = -.2, 2.
+# The other kind of images, of the normalised ones: a pale, bright copy.
+CONTRAST, BRIGHTNESS = .2, 2.
 
 
 def features(batch, training, trainable, new):
@@ -85,7 +85,7 @@ def run(trainer):
   steps = trainer.steps(200, 120)
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, 'backbone')
-    pretrain(trainer, trainer.steps(400, 250), path)
+    pretrain(trainer, 400, path)
 
     def build(training, trainable):
       train_tower = functools.partial(

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import random
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
@@ -90,6 +91,9 @@ class Trainer:
     """A new default graph, with the trainer's seed and resource variables."""
     with tf.Graph().as_default():
       tf.set_random_seed(self.seed)
+      # The initial weights of tf.layers do not follow the seed of the graph:
+      # tf-keras draws a seed for each from Python's generator.
+      random.seed(self.seed)
       with tf.variable_scope('', use_resource=True):
         tf.train.get_or_create_global_step()
         yield

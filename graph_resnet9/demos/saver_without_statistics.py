@@ -10,6 +10,11 @@ Had it made a saver of all variables, the restore would have failed and named
 what is missing.
 
 Cure: tf.train.Saver(), which saves every global variable, on both sides.
+
+Seen on seeds 0 to 4: 78 to 84% before saving and after Saver(); after the saver
+of trainable variables 14 to 22% and a loss of 2.22 to 2.25 by moving statistics
+(guessing: ln 10 = 2.303), and still the same 78 to 84% by batch statistics. On
+CIFAR-10 (JPEG copy, seed 0): 58% before saving, 23% after.
 """
 
 import os

@@ -1,7 +1,8 @@
 """shuffle_batch: batches of few classes, from a queue too short to mix.
 
-Symptom: the training loss is low and evaluation is poor, and the two come no
-nearer with more training. The files hold one class after the other.
+Symptom: training accuracy is high, and evaluation near chance, by moving and by
+batch statistics alike. The training loss jumps again and again. The files hold
+one class after the other.
 
 Cause: tf.train.batch keeps the order of the files, and tf.train.shuffle_batch
 mixes only what waits in its queue: a batch is drawn from little more than
@@ -115,7 +116,7 @@ def claims(arms):
     yield report.Claim(arm.name + ': accuracy by moving statistics',
                        arm.moving.accuracy, '<=', .2)
   yield report.Claim(fixed.name + ': accuracy by batch statistics',
-                     fixed.batch.accuracy, '>=', .4)
+                     fixed.batch.accuracy, '>=', .3)
   yield report.Claim(
       fixed.name + ': training accuracy less that by batch statistics',
       fixed.train.accuracy - fixed.batch.accuracy, '<=', .15)

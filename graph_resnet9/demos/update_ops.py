@@ -10,6 +10,11 @@ enough to construct the optimizer inside tf.control_dependencies(update_ops):
 only ops made inside depend on them, and minimize() is what makes ops.
 
 Cure: call minimize() inside tf.control_dependencies(update_ops).
+
+Seen on seeds 0 to 4: both broken arms train to 81 to 86% and evaluate to 14 to
+22%, with a loss of 2.22 to 2.25 (guessing: ln 10 = 2.303); by batch statistics
+they, like the fixed arm by moving ones, reach 78 to 84%. On CIFAR-10 (JPEG
+copy, seed 0): 23% and 58%.
 """
 
 import functools
