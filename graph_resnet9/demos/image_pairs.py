@@ -10,6 +10,9 @@ Cause: each of the six towers normalises a batch of A alone or of B alone. All
 six share one set of moving statistics, whose mean lies between A and B, where
 there are no images, and whose variance is that within A or B, which lacks the
 distance between the two. No input was ever normalised like that in training.
+By the statistics of uniform batches, as in training, the gap closes. By those
+of one large batch of A and B it does not, however well mixed: the weights have
+only seen A and B each normalised to itself.
 
 Cure: normalise one batch that holds A and B in equal numbers; or bring A and B
 to a common mean and variance before they reach the network.

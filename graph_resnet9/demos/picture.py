@@ -45,7 +45,7 @@ def draw(path, title, outcome):
       by_accuracy = arm.train.accuracy is not None
       above.set_ylabel('accuracy' if by_accuracy else 'loss (log)')
     else:
-      above.tick_params(labelleft=False)
+      above.tick_params(which='both', labelleft=False)
   entries = [over + under for over, under in zip(
       above.get_legend_handles_labels(), below.get_legend_handles_labels())]
   canvas.legend(*entries, loc='outside lower center', ncols=3, fontsize=8,
@@ -72,10 +72,12 @@ def _curves(axes, arm):
     axes.set_ylim(0, 1.02)
   else:
     axes.set_yscale('log')
+    axes.yaxis.set_minor_formatter('{x:g}')
+    axes.yaxis.set_major_formatter('{x:g}')
   axes.set_title(textwrap.fill(arm.name, 24), fontsize=9,
                  color='C3' if arm.broken else 'C2')
   axes.set_xlabel('step', fontsize=8)
-  axes.tick_params(labelsize=7)
+  axes.tick_params(which='both', labelsize=7)
   axes.grid(alpha=.3)
 
 
