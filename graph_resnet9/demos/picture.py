@@ -74,8 +74,8 @@ def _curves(axes, arm):
     axes.set_yscale('log')
     axes.yaxis.set_minor_formatter('{x:g}')
     axes.yaxis.set_major_formatter('{x:g}')
-  axes.set_title(textwrap.fill(arm.name, 24), fontsize=9,
-                 color='C3' if arm.broken else 'C2')
+  axes.set_title(textwrap.fill(arm.name, 24, break_long_words=False),
+                 fontsize=9, color='C3' if arm.broken else 'C2')
   axes.set_xlabel('step', fontsize=8)
   axes.tick_params(which='both', labelsize=7)
   axes.grid(alpha=.3)
