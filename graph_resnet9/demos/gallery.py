@@ -45,8 +45,9 @@ def _section(name, result, base):
   rows = [header, ['---'] * len(header)] + body
   table = '\n'.join('| %s |' % ' | '.join(row) for row in rows)
   claims = '\n'.join(
-      '- %s' % report.Claim(claim['text'], claim['figure'], claim['relation'],
-                            claim['margin']) for claim in result['claims'])
+      '- ' + str(report.Claim(claim['text'], claim['figure'],
+                              claim['relation'], claim['margin']))
+      for claim in result['claims'])
   notes = '```\n%s\n```' % '\n'.join(result['notes']) if result['notes'] else ''
   return '\n\n'.join(part for part in (
       '## %s' % name,
