@@ -40,7 +40,7 @@ from graph_resnet9.inputs import queues
 
 SOURCE = ('a question about tf.layers.batch_normalization in a CIFAR-10 '
           'network of bottleneck units, and the answer to it')
-EXAMPLES = 200
+EXAMPLES = 100
 BATCH_SIZE = 25
 UNITS = 3
 
