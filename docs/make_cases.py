@@ -2,8 +2,8 @@
 
   python docs/make_cases.py
 
-Takes about ten minutes on two cores. Writes docs/cases/*.json and *.png, then
-the page.
+Takes about a quarter of an hour on two cores. Writes docs/cases/*.json and
+*.png, then the page.
 """
 
 import pathlib

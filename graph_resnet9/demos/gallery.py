@@ -55,7 +55,7 @@ def _section(name, result, base):
       text.strip(), 'Reported in: %s.' % result['source'], table, notes,
       '![%s](%s/%s.png)' % (name, base, name),
       'Claims, with their margins:\n\n' + claims,
-      '`python -m graph_resnet9.demo --case=%s --seed=%d`: %s images, '
-      '%.0f s, TensorFlow %s.' % (
-          name, result['seed'], result['dataset'], result['secs'],
-          result['tensorflow'])) if part)
+      '`python -m graph_resnet9.demo --case=%s --seed=%d`, %s data, '
+      'TensorFlow %s, Python %s.' % (
+          name, result['seed'], result['dataset'], result['tensorflow'],
+          result['python'])) if part)
