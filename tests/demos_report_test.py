@@ -9,6 +9,7 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from matplotlib import figure
 import numpy as np
 
 from graph_resnet9 import demos
@@ -17,6 +18,7 @@ from graph_resnet9.batchnorm import measure
 from graph_resnet9.demos import gallery
 from graph_resnet9.demos import report
 from graph_resnet9.demos import runner
+from graph_resnet9.demos import shuffle_batch
 from graph_resnet9.errors import UserError
 from tests import helpers
 
@@ -131,6 +133,15 @@ class RunnerTest(absltest.TestCase):
       self.assertEqual(f.read(4), b'\x89PNG')
     with open(os.path.join(folder, 'fake.json')) as f:
       self.assertFalse(json.load(f)['claim_holds'])
+
+  def test_panel_of_the_sweep_has_a_tick_an_arm(self):
+    arms = [arm(name, True, (.1, .9), (2.3, .1), (2.3, .1))._replace(
+        figures={'label_entropy': .5}) for name in (
+            'tf.train.batch', 'shuffle_batch, min_after_dequeue=7')]
+    axes = figure.Figure().add_subplot()
+    shuffle_batch.draw(arms, axes)
+    self.assertEqual([label.get_text() for label in axes.get_xticklabels()],
+                     ['tf.train.batch', '7'])
 
   def test_out_dir_that_is_a_file_is_refused_before_any_training(self):
     path = self.create_tempfile().full_path

@@ -142,7 +142,7 @@ def draw(arms, axes):
       ('evaluation accuracy, batch statistics', 'C0o--',
        [arm.batch.accuracy for arm in arms])):
     axes.plot(at, values, style, label=label)
-  axes.set_xticks(at, ['tf.train.batch'] + ['%d' % n for n in WAITING])
+  axes.set_xticks(at, [arm.name.rpartition('=')[2] for arm in arms])
   axes.set_xlabel('min_after_dequeue of tf.train.shuffle_batch')
   axes.set_ylim(0, 1.02)
   axes.grid(alpha=.3)
