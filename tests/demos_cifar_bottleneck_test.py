@@ -1,4 +1,4 @@
-"""demos/cifar_bottleneck.py: the network, axis=1, and the arithmetic of decay."""
+"""demos/cifar_bottleneck.py: network, axis=1, and the arithmetic of decay."""
 
 from absl.testing import absltest
 import numpy as np

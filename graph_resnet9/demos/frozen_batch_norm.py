@@ -30,7 +30,6 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import report
 from graph_resnet9.inputs import augment
-from graph_resnet9.inputs import queues
 
 SOURCE = ('keras-team/keras #10214, keras-team/keras PR 9965 (87.2% in fit, '
           '62.9% in evaluate on the same data)')

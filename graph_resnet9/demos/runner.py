@@ -10,7 +10,6 @@ from graph_resnet9 import demos
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import picture
 from graph_resnet9.demos import report
-from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import dataset
 from graph_resnet9.run import files
 
