@@ -18,15 +18,16 @@ from graph_resnet9.errors import UserError
 
 flags.disclaim_key_flags()  # They are the command's: its --help lists them.
 
-def run(main, define_flags):
+def run(main, define_flags, error_code=1):
   """Defines flags, parses them, calls main() and exits with what it returns.
 
-  UserError ends in one line on stderr and exit code 1, and so does a wrong
+  UserError ends in one line on stderr and `error_code`, and so does a wrong
   flag. Everything else keeps its traceback.
 
   Args:
     main: function without arguments; returns an exit code or None.
     define_flags: function without arguments that defines the command's flags.
+    error_code: int, for commands in which 1 means something else.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
 
@@ -37,7 +38,7 @@ def run(main, define_flags):
         raise flags.Error('%r is no flag; see --help' % rest[1])
       return rest
     except flags.Error as e:
-      _fail(name, e)
+      _fail(name, e, error_code)
 
   def guarded(argv):
     del argv
@@ -50,7 +51,7 @@ def run(main, define_flags):
       sys.stdout.flush()
       return code
     except UserError as e:
-      _fail(name, e)
+      _fail(name, e, error_code)
     except KeyboardInterrupt:
       _fail(name, 'interrupted', 130)
     except BrokenPipeError:
@@ -63,7 +64,7 @@ def run(main, define_flags):
   app.run(guarded, flags_parser=parse)
 
 
-def _fail(name, error, code=1):
+def _fail(name, error, code):
   text = ' '.join(str(error).split())
   print('%s: %s' % (name, text), file=sys.stderr, flush=True)
   sys.exit(code)

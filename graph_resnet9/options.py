@@ -4,7 +4,7 @@ Field = flag = keyword argument; config.py defines the flags and reads them into
 these. A leaf.
 """
 
-from typing import NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 # What may change from one session of a run to the next: nothing here touches
 # the weights.
@@ -90,6 +90,35 @@ class Demo(NamedTuple):
   seed: int
   data_dir: str
   fast: bool
+
+
+class Lint(NamedTuple):
+  """Everything that graph_resnet9.lint is told."""
+  meta_graph: str
+  train_op: List[str]
+  checkpoint: str
+  format: str
+
+
+class Diagnose(NamedTuple):
+  """Everything that graph_resnet9.diagnose is told."""
+  meta_graph: str
+  checkpoint: str
+  batches: int
+  feed: str
+  png: str
+  json: bool
+  data_dir: str
+
+
+class Recalibrate(NamedTuple):
+  """Everything that graph_resnet9.recalibrate is told."""
+  meta_graph: str
+  checkpoint: str
+  out: str
+  batches: int
+  feed: str
+  data_dir: str
 
 
 def flat(settings):

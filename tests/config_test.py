@@ -6,6 +6,7 @@ from absl import flags
 from absl.testing import absltest
 
 from graph_resnet9 import config
+from graph_resnet9 import doctor_flags
 from graph_resnet9 import options
 from graph_resnet9.errors import UserError
 from tests import helpers
@@ -27,7 +28,12 @@ class ConfigTest(absltest.TestCase):
         (config.define_train_flags, options.Train, ['--train_dir=d']),
         (config.define_eval_flags, options.Eval, ['--checkpoint=c']),
         (config.define_benchmark_flags, options.Benchmark, []),
-        (config.define_demo_flags, options.Demo, [])):
+        (config.define_demo_flags, options.Demo, []),
+        (doctor_flags.define_lint_flags, options.Lint, ['--meta_graph=m']),
+        (doctor_flags.define_diagnose_flags, options.Diagnose,
+         ['--checkpoint=c']),
+        (doctor_flags.define_recalibrate_flags, options.Recalibrate,
+         ['--checkpoint=c', '--out=o'])):
       values = parsed(define, *args)
       self.assertCountEqual(options.flat(config.read(kind, values)), list(values))
 

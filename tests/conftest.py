@@ -8,6 +8,7 @@ from absl import flags
 import pytest
 
 import graph_resnet9  # pylint: disable=unused-import
+from tests import helpers
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
@@ -16,6 +17,11 @@ def pytest_configure(config):
   # That tf.compat.v1 is deprecated is no news to these tests.
   for line in ('ignore:.*tf.layers.* is deprecated:UserWarning',):
     config.addinivalue_line('filterwarnings', line)
+
+
+def pytest_terminal_summary(terminalreporter):
+  for line in helpers.SUMMARY:
+    terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -17,6 +17,8 @@ import numpy as np
 from graph_resnet9 import config
 from graph_resnet9 import options
 
+# Lines for the end of pytest's output.
+SUMMARY = []
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # A run of 2 epochs of 8 steps; it learns nothing.
 TINY = dict(dataset='synthetic', train_examples=256, test_examples=100, width=4,
@@ -38,7 +40,7 @@ def settings(kind, **values):
   return config.read(kind, flag_values)
 
 
-def train(train_dir, **values):
+def train(train_dir, hooks=(), **values):
   """Runs a tiny training in this process.
 
   Returns:
@@ -48,7 +50,7 @@ def train(train_dir, **values):
   stdout = io.StringIO()
   with contextlib.redirect_stdout(stdout):
     code = training.train(settings(
-        options.Train, train_dir=str(train_dir), **{**TINY, **values}))
+        options.Train, train_dir=str(train_dir), **{**TINY, **values}), hooks)
   return code, stdout.getvalue().splitlines()
 
 

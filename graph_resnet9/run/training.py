@@ -126,7 +126,7 @@ def build(settings, source, scratch):
       max(1, round(how.epochs * steps_per_epoch)), {**feed, **test_data.feed})
 
 
-def train(settings):
+def train(settings, more_hooks=()):
   """Trains, or resumes, until the last step or a signal.
 
   Prints a table row an epoch and one line of JSON, and leaves in train_dir:
@@ -134,16 +134,12 @@ def train(settings):
 
   Args:
     settings: options.Train.
+    more_hooks: list of SessionRunHook, to run after those of the training.
   Returns:
     Exit code: 0, or 128 + the number of the signal that stopped it.
   Raises:
     UserError: bad data, a train_dir of another run, a loss that is not finite.
   """
-  if settings.optimizer.update_ops == 'none':
-    logging.warning(
-        '--update_ops=none: the moving statistics of batch normalisation stay '
-        '0 and 1, so evaluation will be near chance. This is the classic bug, '
-        'for demonstrations only')
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
   settings = settings._replace(
       train_dir=os.path.abspath(settings.train_dir),
@@ -159,7 +155,7 @@ def train(settings):
     checkpoints.adopt(settings.train_dir, resume_from)
     files.write(os.path.join(settings.train_dir, config.FLAGFILE),
                 config.flagfile_text(settings))
-    return _loop(settings, graph, source)
+    return _loop(settings, graph, source, more_hooks)
 
 
 def _open_train_dir(settings):
@@ -183,7 +179,7 @@ def _open_train_dir(settings):
   return resume_from
 
 
-def _loop(settings, graph, source):
+def _loop(settings, graph, source, more_hooks):
   """The session: MonitoredTrainingSession until the last step or a signal."""
   train_dir, step = settings.train_dir, graph.step
   stop = hooks.StopOnSignal()
@@ -206,7 +202,7 @@ def _loop(settings, graph, source):
           hooks.Checkpoints(step, saver, train_dir, settings.save_secs,
                             graph.steps_per_epoch),
           hooks.StopAtStep(step, graph.last_step),
-          stop],
+          stop, *more_hooks],
       save_checkpoint_secs=None, save_checkpoint_steps=None,
       save_summaries_steps=_SUMMARY_STEPS, log_step_count_steps=None,
       config=tf.ConfigProto(allow_soft_placement=True)) as session:

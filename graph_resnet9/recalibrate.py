@@ -1,0 +1,46 @@
+"""Repairs the moving statistics of a checkpoint without training.
+
+  python -m graph_resnet9.recalibrate --meta_graph=FILE.meta \\
+      --checkpoint=PREFIX --out=NEW_PREFIX [--feed=module:function]
+  python -m graph_resnet9.recalibrate --checkpoint=/tmp/r9 --out=/tmp/r9/cured
+
+Runs batches through the training graph with the weights as they are, and writes
+a checkpoint in which only the moving means and variances differ. Prints one
+line of JSON. Exit code 2: the input cannot be used, and nothing is written.
+
+Measured in November 2026 on a checkpoint of --update_ops=none (width 16, 8
+epochs, JPEG q75 copy of CIFAR-10): see docs/doctor.md.
+"""
+
+import json
+import tempfile
+
+from graph_resnet9 import command_line
+from graph_resnet9 import config
+from graph_resnet9 import doctor_flags
+from graph_resnet9 import options
+
+
+def main():
+  # pylint: disable=g-import-not-at-top
+  from graph_resnet9.batchnorm import population
+  from graph_resnet9.batchnorm import subject
+  from graph_resnet9.run import checkpoints
+  from graph_resnet9.run import rebuilt
+  settings = config.read(options.Recalibrate)
+  prefix = checkpoints.prefix_of(settings.checkpoint)
+  population.check_out(settings.out)
+  run = (None if settings.meta_graph or settings.feed else
+         rebuilt.settings_of(prefix, settings.data_dir))
+  with tempfile.TemporaryDirectory() as scratch:
+    examined = (subject.of_graph(*rebuilt.graph(run, scratch)) if run else
+                subject.of_meta_graph(settings.meta_graph or prefix + '.meta',
+                                      settings.feed))
+    values, batches = population.recalibrate(
+        examined, prefix, settings.out, settings.batches)
+  print(json.dumps(dict(checkpoint=settings.out, source=prefix, batches=batches,
+                        variables=sorted(values))))
+
+
+if __name__ == '__main__':
+  command_line.run(main, doctor_flags.define_recalibrate_flags, error_code=2)
