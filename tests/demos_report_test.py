@@ -31,7 +31,7 @@ def arm(name, broken, train, moving, batch):
   layer = measure.Statistics('bn', np.zeros(2), np.ones(2), np.ones(2),
                              np.full(2, 4.))
   return report.Arm(name, broken, [point._replace(step=5), point], [layer],
-                    {'entropy': .5})
+                    {'entropy': .5}, {}, ['cause'] if broken else [])
 
 
 def outcome(holds):
@@ -106,6 +106,7 @@ class RunnerTest(absltest.TestCase):
   def run_case(self, holds, **flags):
     module = types.ModuleType('fake', 'fake: a case\n\nText.')
     module.SOURCE = 's'
+    module.CAUSES = ('cause',)
     module.run = lambda trainer: outcome(holds)
     stdout = io.StringIO()
     with mock.patch.object(demos, 'load', lambda name: module):
@@ -114,6 +115,17 @@ class RunnerTest(absltest.TestCase):
             list=False, case='fake', out_dir='', seed=0, data_dir='',
             fast=True), **flags}))
     return held, stdout.getvalue()
+
+  def test_claims_that_the_doctor_names_the_cause_and_nothing_else(self):
+    def hold(*codes):
+      arms = [a._replace(lint=c[:1], diagnosis=c[1:])
+              for a, c in zip(outcome(True).arms, codes)]
+      return [c.holds for c in report.doctor_claims(arms, ('cause', 'other'))]
+    self.assertEqual(hold(['cause'], []), [True, True])
+    self.assertEqual(hold(['more', 'other'], []), [True, True])
+    self.assertEqual(hold(['more'], []), [False, True])
+    self.assertEqual(hold([], []), [False, True])
+    self.assertEqual(hold(['cause'], ['more']), [True, False])
 
   def test_a_failed_claim_is_told(self):
     held, text = self.run_case(True)

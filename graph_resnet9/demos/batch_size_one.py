@@ -39,6 +39,7 @@ from graph_resnet9.model import losses
 SOURCE = ('tensorflow/tensorflow #9796 (inference on one); the network and '
           'both faults from the blog post "Tensorflow \'Riddle\'", October '
           '2020; Wu and Johnson 2021, arXiv 2105.07576')
+CAUSES = ('single-example',)  # Codes of lint and diagnose.
 EPSILON = 1e-7  # Keras clips probabilities to EPSILON .. 1 - EPSILON.
 BATCH_SIZE = 32  # Of the arm that works.
 TRAIN_EXAMPLES = 2000

@@ -40,6 +40,7 @@ from graph_resnet9.inputs import queues
 
 SOURCE = ('a question about tf.layers.batch_normalization in a CIFAR-10 '
           'network of bottleneck units, and the answer to it')
+CAUSES = ('too-few-steps',)  # Codes of lint and diagnose.
 EXAMPLES = 100
 BATCH_SIZE = 25
 UNITS = 3

@@ -33,6 +33,7 @@ from graph_resnet9.inputs import augment
 
 SOURCE = ('keras-team/keras #10214, keras-team/keras PR 9965 (87.2% in fit, '
           '62.9% in evaluate on the same data)')
+CAUSES = ('updates-not-run',)  # Codes of lint and diagnose.
 CLASSES = 10
 FILTERS = (16, 32, 64, 128)
 DECAY = .9

@@ -17,7 +17,9 @@ In the tables, *moving* is evaluation with the moving statistics and *batch*
 with those of each batch of evaluation data. In the pictures, the upper row
 shows training and evaluation over the steps, the lower one how far the stored
 statistics of each layer are from those of the evaluation data (left of the
-dotted line: nothing to speak of).
+dotted line: nothing to speak of). *doctor* is what
+[lint and diagnose](doctor.md) find in the training graph of the arm, the latter
+on 100 of its batches.
 """
 
 

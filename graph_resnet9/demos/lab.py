@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 import tqdm
 
 from graph_resnet9.batchnorm import measure
+from graph_resnet9.demos import doctor
 from graph_resnet9.demos import report
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import dataset
@@ -117,7 +118,7 @@ class Trainer:
                  {**train_data.feed, **test_data.feed})
 
   def train(self, name, broken, build, steps):
-    """Trains an arm and measures it.
+    """Trains an arm, measures it, and asks lint and diagnose about it.
 
     Args:
       name: str, for the table.
@@ -129,13 +130,16 @@ class Trainer:
     """
     with self.graph():
       graph = build()
+      checks = doctor.Doctor(graph.train_op)
       with session_of(graph) as session:
         curve, figures = fit(session, graph, steps, name)
+        diagnosed = checks.diagnose(session)
         layers = measure.statistics(
             session, graph.evaluation.layers, graph.evaluation.feeds)
         others = {other: scores(session, evaluation)
                   for other, evaluation in graph.others.items()}
-    return report.Arm(name, broken, curve, layers, figures, others)
+    return report.Arm(name, broken, curve, layers, figures, others,
+                      checks.lint, diagnosed)
 
 
 def session_of(graph):
@@ -263,9 +267,13 @@ def learning_rate(steps, peak):
       tf.train.get_global_step(), steps, [0, .2, 1], [0, peak, 0])
 
 
-def train_op(loss, rate):
-  """A step of Adam at `rate`, a float or Tensor, after the update ops."""
-  update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
+def train_op(loss, rate, update_ops=None):
+  """A step of Adam at `rate`, a float or Tensor, after the update ops.
+
+  update_ops: list of Operations; None: all of the collection.
+  """
+  if update_ops is None:
+    update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
   with tf.control_dependencies(update_ops):
     return tf.train.AdamOptimizer(rate).minimize(
         loss, tf.train.get_global_step())

@@ -5,7 +5,7 @@ import math
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 _HEADER = ('arm', '', 'train loss', 'acc', 'moving loss', 'acc', 'batch loss',
-           'acc', 'verdict')
+           'acc', 'verdict', 'doctor')
 # A gap between training and evaluation that needs an explanation.
 _ACCURACY_GAP = .15
 _LOSS_RATIO = 2.
@@ -36,6 +36,7 @@ class Arm(NamedTuple):
   layers: list of batchnorm.measure.Statistics at the end.
   figures: {name: number}, what else the case measured.
   others: {name: (moving, batch) Scores} of other ways to evaluate at the end.
+  lint, diagnosis: codes of what the two checks found.
   """
   name: str
   broken: bool
@@ -43,6 +44,8 @@ class Arm(NamedTuple):
   layers: List[Any]
   figures: Dict[str, float]
   others: Dict[str, Any] = {}
+  lint: Sequence[str] = ()
+  diagnosis: Sequence[str] = ()
 
   @property
   def train(self):
@@ -55,7 +58,6 @@ class Arm(NamedTuple):
   @property
   def batch(self):
     return self.curve[-1].batch
-
 
   def evaluated(self, name, other):
     """This arm by another evaluation, as an arm of its own."""
@@ -113,6 +115,24 @@ def verdict(train, moving, batch):
   return 'evaluation fails either way'
 
 
+def doctor_claims(arms, causes):
+  """Claims that lint or diagnose names the cause, and finds no other fault.
+
+  Args:
+    arms: list of Arm.
+    causes: codes, one of which a broken arm must have.
+  """
+  def codes(arm):
+    return set(arm.lint) | set(arm.diagnosis)
+  broken = [arm for arm in arms if arm.broken]
+  fixed = [arm for arm in arms if not arm.broken]
+  yield Claim('broken arms in which neither lint nor diagnose says %s' %
+              ' or '.join(causes),
+              sum(not codes(arm) & set(causes) for arm in broken), '<=', 0)
+  yield Claim('fixed arms in which lint or diagnose finds a fault',
+              sum(bool(codes(arm)) for arm in fixed), '<=', 0)
+
+
 def as_dict(name, source, outcome, **about):
   """What NAME.json holds; `about` says where and on what the case ran."""
   return dict(
@@ -126,6 +146,7 @@ def as_dict(name, source, outcome, **about):
           eval_batch_loss=_finite(arm.batch.loss),
           eval_batch_accuracy=arm.batch.accuracy,
           verdict=verdict(arm.train, arm.moving, arm.batch),
+          lint=list(arm.lint), diagnosis=list(arm.diagnosis),
           figures=arm.figures) for arm in outcome.arms],
       notes=list(outcome.notes),
       claims=[dict(claim._asdict(), figure=_finite(float(claim.figure)),
@@ -139,14 +160,14 @@ def rows(result):
     yield [arm['name'], 'broken' if arm['broken'] else 'fixed'] + [
         cell for which in ('train', 'eval_moving', 'eval_batch') for cell in (
             _number(arm[which + '_loss']), _percent(arm[which + '_accuracy']))
-    ] + [arm['verdict']]
+    ] + [arm['verdict'], ', '.join(arm['lint'] + arm['diagnosis']) or '-']
 
 
 def table(result):
   """The table for a terminal."""
   cells = list(rows(result))
   widths = [max(map(len, column)) for column in zip(*cells)]
-  texts = (0, 1, len(_HEADER) - 1)
+  texts = (0, 1, len(_HEADER) - 2, len(_HEADER) - 1)
   return '\n'.join('  '.join(
       cell.ljust(width) if k in texts else cell.rjust(width)
       for k, (cell, width) in enumerate(zip(row, widths))).rstrip()

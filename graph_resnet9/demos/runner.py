@@ -36,7 +36,9 @@ def run(names, settings):
     print(demos.title(name), flush=True)
     began = time.monotonic()
     outcome = module.run(trainer)
-    outcome = outcome._replace(claims=list(outcome.claims))
+    outcome = outcome._replace(claims=[
+        *outcome.claims,
+        *report.doctor_claims(outcome.arms, module.CAUSES)])
     result = report.as_dict(
         name, module.SOURCE, outcome, dataset=source.name, seed=settings.seed,
         fast=settings.fast, secs=round(time.monotonic() - began, 1),

@@ -23,13 +23,16 @@ import tempfile
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.batchnorm import graph_lint
 from graph_resnet9.batchnorm import measure
+from graph_resnet9.demos import doctor
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import report
 from graph_resnet9.inputs import queues
 
 SOURCE = ('tinghuiz/SfMLearner#17, zhengyang-wang/Unet_3D#5 '
           '(Saver(tf.trainable_variables()))')
+CAUSES = ('statistics-not-saved',)  # Codes of lint and diagnose.
 
 
 def run(trainer):
@@ -46,14 +49,20 @@ def run(trainer):
           lab.classes_tower,
           lambda loss: lab.train_op(loss, lab.learning_rate(steps, .003)))
       made = [make() for _, _, make in savers]
+      checks = doctor.Doctor(graph.train_op)
       with lab.session_of(graph) as session:
         curve, _ = lab.fit(session, graph, steps, 'training for both savers')
         for saver, path in zip(made, paths):
           lab.save(session, saver, path)
+        diagnosed = checks.diagnose(session)
+      linted = [doctor.codes(graph_lint.lint_graph(
+          tf.get_default_graph(), [graph.train_op.name], saver, path))
+                for saver, path in zip(made, paths)]
     arms = []
-    for (name, broken, make_saver), path in zip(savers, paths):
+    for (name, broken, make_saver), path, lint in zip(savers, paths, linted):
       with trainer.graph():
-        arms.append(restored(trainer, name, broken, make_saver, path, curve))
+        arm = restored(trainer, name, broken, make_saver, path, curve)
+        arms.append(arm._replace(lint=lint, diagnosis=diagnosed))
   return report.Outcome(arms, claims(curve[-1], *arms))
 
 

@@ -34,6 +34,7 @@ from graph_resnet9.demos import report
 from graph_resnet9.inputs import queues
 
 SOURCE = 'tensorflow/tensorflow #11910 (CIFAR-10, one class a file)'
+CAUSES = ('batches-not-mixed',)  # Codes of lint and diagnose.
 CLASSES = 10
 BATCH_SIZE = 32  # Half of lab's: a class lasts long enough to be learned.
 # Not lowered towards the end: the network must keep up with the classes, as it

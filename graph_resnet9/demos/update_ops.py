@@ -27,6 +27,7 @@ from graph_resnet9.demos import report
 
 SOURCE = ('tensorflow/tensorflow #1122, #3926, #7469; yd8534976/conGAN#1 '
           '(constructor inside, minimize outside)')
+CAUSES = ('updates-not-run',)  # Codes of lint and diagnose.
 
 
 def no_dependency(loss, rate):

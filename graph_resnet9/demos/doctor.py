@@ -1,0 +1,40 @@
+"""What lint and diagnose say of an arm."""
+
+import tensorflow.compat.v1 as tf
+
+from graph_resnet9.batchnorm import anatomy
+from graph_resnet9.batchnorm import diagnosis
+from graph_resnet9.batchnorm import graph_lint
+from graph_resnet9.batchnorm import program
+from graph_resnet9.batchnorm import subject
+
+_BATCHES = 100
+
+
+class Doctor:
+  """Both checks of the default graph.
+
+  lint: list of the codes of the static check.
+  """
+
+  def __init__(self, train_op):
+    """Checks the graph and adds measuring ops; the graph must be whole.
+
+    Args:
+      train_op: Operation that a step runs.
+    """
+    graph = tf.get_default_graph()
+    found = anatomy.Anatomy(program.of_graph(graph), [train_op.name])
+    self.lint = codes(graph_lint.lint(found))
+    self._subject = subject.Subject(graph, found)
+    self._taps = diagnosis.all_taps(self._subject)
+
+  def diagnose(self, session):
+    """List of the codes of the verdicts, on batches of the training."""
+    result = diagnosis.examine(session, self._subject, self._taps, _BATCHES)
+    return [] if result.healthy else [v.code for v in result.verdicts]
+
+
+def codes(report):
+  """List of the codes of a graph_lint.Report."""
+  return [finding.code for finding in report.findings]
