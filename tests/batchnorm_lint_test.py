@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from graph_resnet9.batchnorm import findings
 from graph_resnet9.batchnorm import graph_lint
+from graph_resnet9.batchnorm import judge
 from graph_resnet9.batchnorm import lint_hook
 from graph_resnet9.errors import UserError
 from tests import doctor_corpus
@@ -56,6 +57,13 @@ class CorpusTest(absltest.TestCase):
         '%.3f' % (len(cases), right + missed,
                   sum(bool(case.codes) for case in cases), precision, recall))
     self.assertEqual((precision, recall), (1, 1))
+
+  def test_every_code_stands_in_the_docs(self):
+    text = (helpers.ROOT / 'docs' / 'doctor.md').read_text()
+    for code, kind in findings.KINDS.items():
+      self.assertIn('| `%s` | %s |' % (code, kind.severity), text)
+    for code in judge.TITLES:
+      self.assertIn('| `%s` |' % code, text)
 
   def test_every_code_has_a_faulty_graph(self):
     codes = set().union(*(case.codes for case in doctor_corpus.cases()))
@@ -109,7 +117,7 @@ class LintTest(absltest.TestCase):
     self.assertLen(finding.ops, 2)
     self.assertEqual(report.train_ops, ('GradientDescent',))
     for part in ('error updates-not-run', 'AssignMovingAvg', 'moving_mean',
-                 'effect: ', 'mend: with tf.control_dependencies', '1 errors'):
+                 'effect: ', 'mend: with tf.control_dependencies', 'errors: 1, warnings: 0'):
       self.assertIn(part, str(report))
 
   def test_a_graph_without_shapes_is_checked_with_inferred_ones(self):

@@ -81,6 +81,14 @@ class BatchTest(parameterized.TestCase):
     batch = small_records.batch([[1.], [2.], [6.]])
     np.testing.assert_allclose(batch.moments.variance, [7])  # (4 + 1 + 9) / 2
 
+  def test_counts_that_32_bits_do_not_hold(self):
+    # As a session hands the number of positions over.
+    part = moments.Batch(np.array([[1.], [3.]]), np.zeros([2, 1]),
+                         np.int32(2**30))
+    both = moments.merged([part.moments, part.moments])
+    self.assertEqual(both.count, 2**32)
+    np.testing.assert_allclose(both.variance, [1], rtol=1e-9)
+
   def test_summary_counts_values_and_examples(self):
     summary = moments.summary(small_records.batch(np.ones([4, 5, 6, 3])))
     self.assertEqual((summary.values.count, summary.examples.count), (120, 4))

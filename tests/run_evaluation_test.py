@@ -10,6 +10,7 @@ from graph_resnet9 import options
 from graph_resnet9.errors import UserError
 from graph_resnet9.run import confusion
 from graph_resnet9.run import evaluation
+from graph_resnet9.run import files
 from tests import helpers
 
 
@@ -91,7 +92,7 @@ class EvaluationTest(absltest.TestCase):
   def test_confusion_that_cannot_be_written_is_named_before_the_work(self):
     for path in ('/nowhere/c.png', 'c.pdf'):
       with self.assertRaisesRegex(UserError, '--confusion_png=' + path):
-        confusion.check(path)
+        files.check_png('--confusion_png', path)
 
 
 def numpy_losses(images, labels, values):

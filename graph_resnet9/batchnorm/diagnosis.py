@@ -3,10 +3,7 @@
 import json
 from typing import Any, List, NamedTuple
 
-import matplotlib
-matplotlib.use('Agg')
-# pylint: disable=g-import-not-at-top,wrong-import-position
-import matplotlib.pyplot as plt
+from matplotlib import figure
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -113,33 +110,42 @@ def table(result, scores):
 
 
 def draw(path, result, title):
-  """A PNG: how far off means and variances are, and how well mixed."""
+  """Draws how far off means and variances are, and how batches are mixed.
+
+  Args:
+    path: PNG file to write.
+    result: Diagnosis.
+    title: str, for the first line above; the verdicts are the second.
+  """
   records = result.records
   at = np.arange(len(records))
-  figure, axes = plt.subplots(1, 3, figsize=(13, 1.8 + .3 * len(records)),
-                              sharey=True)
   stored = [k for k, r in enumerate(records) if r.stored_mean is not None]
-  tiny = 1e-3
-  axes[0].barh(stored, [max(records[k].mean_gap, tiny) for k in stored],
-               color='C1')
-  axes[0].axvline(judge.MOST_GAP, color='k', ls=':')
-  axes[0].set_xlabel('stored mean off, standard deviations')
-  axes[1].barh(stored, [np.log2(max(records[k].variance_ratio, 1e-9))
-                        for k in stored], color='C1')
+  canvas = figure.Figure(figsize=(12, 2 + .3 * len(records)),
+                         layout='constrained')
+  means, variances, shares = canvas.subplots(1, 3, sharey=True)
+  means.barh(stored, [records[k].mean_gap for k in stored], color='C4')
+  means.axvline(judge.MOST_GAP, color='k', ls=':')
+  means.set_xlabel('|stored mean - actual|, standard deviations')
+  variances.barh(stored, [np.log2(records[k].variance_ratio) for k in stored],
+                 color='C5')
   for bound in (-1, 1):
-    axes[1].axvline(bound * np.log2(judge.MOST_RATIO), color='k', ls=':')
-  axes[1].axvline(0, color='k', lw=.8)
-  axes[1].set_xlabel('stored / actual variance, powers of 2')
-  axes[2].barh(at - .2, [r.share_between_batches for r in records], .4,
-               label='measured', color='C0')
-  axes[2].barh(at + .2, [r.independent_share for r in records], .4,
-               label='if drawn at random', color='.7')
-  axes[2].set_xlabel('share of the variance between batches')
-  axes[2].legend(fontsize=8)
-  axes[0].set_yticks(at, [r.name for r in records], fontsize=8)
-  axes[0].invert_yaxis()
-  figure.suptitle('%s\n%s' % (title, ', '.join(
+    variances.axvline(bound * np.log2(judge.MOST_RATIO), color='k', ls=':')
+  variances.set_xlabel('log2 of stored variance / actual')
+  for shift, colour, label, values in (
+      (-.2, 'C0', 'measured', [r.share_between_batches for r in records]),
+      (.2, '.7', 'if drawn at random', [r.independent_share for r in records])):
+    shares.barh(at + shift, values, .4, color=colour, label=label)
+  # A twentieth at least: what is next to nothing shall look so.
+  shares.set_xlim(0, max(.05, 1.05 * max(
+      max(r.share_between_batches, r.independent_share) for r in records)))
+  shares.xaxis.set_major_formatter('{x:.0%}')
+  shares.set_xlabel('share of the variance between batches')
+  shares.legend(fontsize=8)
+  means.set_yticks(at, [r.name for r in records], fontsize=8)
+  means.invert_yaxis()
+  for axes in (means, variances, shares):
+    axes.tick_params(labelsize=8)
+    axes.grid(axis='x', alpha=.3)
+  canvas.suptitle('%s\n%s' % (title, '; '.join(
       judge.TITLES[v.code] for v in result.verdicts)), fontsize=10)
-  figure.tight_layout()
-  figure.savefig(path, format='png', dpi=100)
-  plt.close(figure)
+  canvas.savefig(path, format='png', dpi=100)

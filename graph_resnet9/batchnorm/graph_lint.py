@@ -49,7 +49,7 @@ class Report(NamedTuple):
     if self.assumed:
       lines.append('taken to be run beside it: ' + findings.listed(self.assumed)
                    + ' (--train_op=NAME,NAME says what a step runs)')
-    lines.append('%d errors, %d warnings' % (
+    lines.append('errors: %d, warnings: %d' % (
         self.errors, len(self.findings) - self.errors))
     return '\n'.join(lines)
 

@@ -60,8 +60,9 @@ class Batch(NamedTuple):
   @property
   def moments(self):
     of_means = of_rows(self.means)
-    return Moments(len(self.means) * self.positions, of_means.mean,
-                   self.m2.sum(0) + self.positions * of_means.m2)
+    positions = int(self.positions)  # NumPy's integers overflow.
+    return Moments(len(self.means) * positions, of_means.mean,
+                   self.m2.sum(0) + positions * of_means.m2)
 
 
 class Record(NamedTuple):

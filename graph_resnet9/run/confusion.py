@@ -1,22 +1,9 @@
 """The confusion matrix as a picture."""
 
-import os
-
 from matplotlib import figure
 import numpy as np
 
-from graph_resnet9.errors import UserError
 from graph_resnet9.run import files
-
-
-def check(path):
-  """Raises UserError if a picture cannot be written to `path`."""
-  folder = os.path.dirname(os.path.abspath(path))
-  if not path.endswith('.png'):
-    raise UserError('--confusion_png=%s: the name must end in .png' % path)
-  if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-    raise UserError('--confusion_png=%s: no writable directory %s' %
-                    (path, folder))
 
 
 def draw(path, counts, class_names, title):

@@ -30,6 +30,15 @@ def write(path, text):
     f.write(text)
 
 
+def check_png(flag, path):
+  """Raises UserError, which names the flag, if no picture can go there."""
+  folder = os.path.dirname(os.path.abspath(path))
+  if not path.endswith('.png'):
+    raise UserError('%s=%s: the name must end in .png' % (flag, path))
+  if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+    raise UserError('%s=%s: no writable directory %s' % (flag, path, folder))
+
+
 def make_dir(flag, path):
   """Makes a directory, or checks that files can be written into it.
 
