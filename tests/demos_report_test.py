@@ -14,13 +14,13 @@ import numpy as np
 
 from graph_resnet9 import demos
 from graph_resnet9 import options
-from graph_resnet9.batchnorm import measure
 from graph_resnet9.demos import gallery
 from graph_resnet9.demos import report
 from graph_resnet9.demos import runner
 from graph_resnet9.demos import shuffle_batch
 from graph_resnet9.errors import UserError
 from tests import helpers
+from tests import small_records
 
 CASES = helpers.ROOT / 'docs' / 'cases'
 
@@ -28,8 +28,9 @@ CASES = helpers.ROOT / 'docs' / 'cases'
 def arm(name, broken, train, moving, batch):
   """An Arm whose three Scores are tuples of loss and accuracy."""
   point = report.Point(10, *(report.Scores(*s) for s in (train, moving, batch)))
-  layer = measure.Statistics('bn', np.zeros(2), np.ones(2), np.ones(2),
-                             np.full(2, 4.))
+  layer = small_records.record(
+      [np.random.RandomState(0).normal(1, 2, [50, 2])], mean=[0, 0],
+      variance=[1, 1])
   return report.Arm(name, broken, [point._replace(step=5), point], [layer],
                     {'entropy': .5}, {}, ['cause'] if broken else [])
 

@@ -30,13 +30,15 @@ class Tap(NamedTuple):
   labels: Sequence[Any] = ()
 
 
-def taps(subject, frozen=True):
+def taps(subject, frozen=True, among=None):
   """Adds measuring ops to the graph of a Subject.
 
   Args:
     subject: subject.Subject.
     frozen: bool, whether to measure layers by moving statistics too; layers
       that cannot be measured are then left out.
+    among: names of ops; only calls of layers that are made of these, whether a
+      step runs them or not. None: as below.
   Returns:
     list of Tap: of the calls that a training step runs by batch statistics; of
     layers that have none, and where there is no training step, of all calls.
@@ -49,7 +51,11 @@ def taps(subject, frozen=True):
   found, hidden = [], []
   with subject.graph.as_default():
     for layer in subject.anatomy.layers:
-      sites = _measured_sites(subject.anatomy, layer, frozen)
+      if among is None:
+        sites = _measured_sites(subject.anatomy, layer, frozen)
+      else:
+        sites = [site for site in layer.sites
+                 if site.by_batch and site.node.name in among]
       inputs = [subject_lib.tensor_of(subject.graph, site.x) for site in sites]
       if not sites:
         continue

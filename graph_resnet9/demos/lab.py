@@ -3,13 +3,16 @@
 import contextlib
 import functools
 import random
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
-from graph_resnet9.batchnorm import measure
+from graph_resnet9.batchnorm import anatomy
+from graph_resnet9.batchnorm import program
+from graph_resnet9.batchnorm import subject
+from graph_resnet9.batchnorm import tap
 from graph_resnet9.demos import doctor
 from graph_resnet9.demos import report
 from graph_resnet9.inputs import augment
@@ -37,12 +40,12 @@ class Evaluation(NamedTuple):
   """The network on the evaluation data, beside the training tower.
 
   moving, batch: Tower over a batch, by the stored statistics and by its own.
-  layers: list of measure.Layer, of the tower that uses batch statistics.
+  batch_ops: names of the ops of the tower that uses batch statistics.
   feeds: feed dicts; one a batch, of one size, all data once.
   """
   moving: Tower
   batch: Tower
-  layers: List[measure.Layer]
+  batch_ops: FrozenSet[str]
   feeds: List[Dict[tf.Tensor, Any]]
 
 
@@ -131,15 +134,32 @@ class Trainer:
     with self.graph():
       graph = build()
       checks = doctor.Doctor(graph.train_op)
+      measured = Measurement(graph.evaluation)
       with session_of(graph) as session:
         curve, figures = fit(session, graph, steps, name)
         diagnosed = checks.diagnose(session)
-        layers = measure.statistics(
-            session, graph.evaluation.layers, graph.evaluation.feeds)
+        layers = measured.records(session)
         others = {other: scores(session, evaluation)
                   for other, evaluation in graph.others.items()}
     return report.Arm(name, broken, curve, layers, figures, others,
                       checks.lint, diagnosed)
+
+
+class Measurement:
+  """What the layers have stored beside what an Evaluation gives them."""
+
+  def __init__(self, evaluation):
+    """Adds measuring ops to the default graph, which must be whole."""
+    self._batches = len(evaluation.feeds)
+    graph = tf.get_default_graph()
+    self._subject = subject.Subject(
+        graph, anatomy.Anatomy(program.of_graph(graph)),
+        feed=lambda: evaluation.feeds)
+    self._taps = tap.taps(self._subject, among=evaluation.batch_ops)
+
+  def records(self, session):
+    """list of batchnorm.moments.Record, one a layer."""
+    return tap.records(session, self._subject, self._taps, self._batches)
 
 
 def session_of(graph):
@@ -255,10 +275,10 @@ def both_towers(tower, feeds):
   """
   with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
     moving = tower(training=False)
-    before = len(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+    before = len(tf.get_default_graph().get_operations())
     batch = tower(training=True)
-  update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)[before:]
-  return Evaluation(moving, batch, measure.layers(update_ops), feeds)
+  ops = tf.get_default_graph().get_operations()[before:]
+  return Evaluation(moving, batch, frozenset(op.name for op in ops), feeds)
 
 
 def learning_rate(steps, peak):

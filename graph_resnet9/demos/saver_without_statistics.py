@@ -24,7 +24,6 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.batchnorm import graph_lint
-from graph_resnet9.batchnorm import measure
 from graph_resnet9.demos import doctor
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import report
@@ -71,12 +70,13 @@ def restored(trainer, name, broken, make_saver, path, curve):
   data = queues.table(trainer.data('test'), 'test')
   evaluation = lab.evaluation_of(lab.classes_tower, data)
   saver = make_saver()
+  measured = lab.Measurement(evaluation)
   with tf.Session() as session:
     session.run(tf.global_variables_initializer())
     session.run(tf.local_variables_initializer(), data.feed)
     saver.restore(session, path)
     moving, batch = lab.scores(session, evaluation)
-    layers = measure.statistics(session, evaluation.layers, evaluation.feeds)
+    layers = measured.records(session)
   end = report.Point(curve[-1].step + 1, curve[-1].train, moving, batch)
   return report.Arm(name, broken, curve + [end], layers, {})
 
