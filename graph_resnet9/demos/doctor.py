@@ -1,4 +1,4 @@
-"""What lint and diagnose say of an arm."""
+"""What lint and diagnose say of an arm, and what its layers have stored."""
 
 import tensorflow.compat.v1 as tf
 
@@ -7,6 +7,7 @@ from graph_resnet9.batchnorm import diagnosis
 from graph_resnet9.batchnorm import graph_lint
 from graph_resnet9.batchnorm import program
 from graph_resnet9.batchnorm import subject
+from graph_resnet9.batchnorm import tap
 
 _BATCHES = 100
 
@@ -33,6 +34,27 @@ class Doctor:
     """List of the codes of the verdicts, on batches of the training."""
     result = diagnosis.examine(session, self._subject, self._taps, _BATCHES)
     return [] if result.healthy else [v.code for v in result.verdicts]
+
+
+class Measurement:
+  """What the layers have stored beside what an Evaluation gives them."""
+
+  def __init__(self, evaluation):
+    """Adds measuring ops to the default graph, which must be whole.
+
+    Args:
+      evaluation: lab.Evaluation.
+    """
+    self._batches = len(evaluation.feeds)
+    graph = tf.get_default_graph()
+    self._subject = subject.Subject(
+        graph, anatomy.Anatomy(program.of_graph(graph)),
+        feed=lambda: evaluation.feeds)
+    self._taps = tap.taps(self._subject, among=evaluation.batch_ops)
+
+  def records(self, session):
+    """list of batchnorm.moments.Record, one a layer."""
+    return tap.records(session, self._subject, self._taps, self._batches)
 
 
 def codes(report):

@@ -9,10 +9,6 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
-from graph_resnet9.batchnorm import anatomy
-from graph_resnet9.batchnorm import program
-from graph_resnet9.batchnorm import subject
-from graph_resnet9.batchnorm import tap
 from graph_resnet9.demos import doctor
 from graph_resnet9.demos import report
 from graph_resnet9.inputs import augment
@@ -134,7 +130,7 @@ class Trainer:
     with self.graph():
       graph = build()
       checks = doctor.Doctor(graph.train_op)
-      measured = Measurement(graph.evaluation)
+      measured = doctor.Measurement(graph.evaluation)
       with session_of(graph) as session:
         curve, figures = fit(session, graph, steps, name)
         diagnosed = checks.diagnose(session)
@@ -143,23 +139,6 @@ class Trainer:
                   for other, evaluation in graph.others.items()}
     return report.Arm(name, broken, curve, layers, figures, others,
                       checks.lint, diagnosed)
-
-
-class Measurement:
-  """What the layers have stored beside what an Evaluation gives them."""
-
-  def __init__(self, evaluation):
-    """Adds measuring ops to the default graph, which must be whole."""
-    self._batches = len(evaluation.feeds)
-    graph = tf.get_default_graph()
-    self._subject = subject.Subject(
-        graph, anatomy.Anatomy(program.of_graph(graph)),
-        feed=lambda: evaluation.feeds)
-    self._taps = tap.taps(self._subject, among=evaluation.batch_ops)
-
-  def records(self, session):
-    """list of batchnorm.moments.Record, one a layer."""
-    return tap.records(session, self._subject, self._taps, self._batches)
 
 
 def session_of(graph):

@@ -70,7 +70,7 @@ def restored(trainer, name, broken, make_saver, path, curve):
   data = queues.table(trainer.data('test'), 'test')
   evaluation = lab.evaluation_of(lab.classes_tower, data)
   saver = make_saver()
-  measured = lab.Measurement(evaluation)
+  measured = doctor.Measurement(evaluation)
   with tf.Session() as session:
     session.run(tf.global_variables_initializer())
     session.run(tf.local_variables_initializer(), data.feed)
