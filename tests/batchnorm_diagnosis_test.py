@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.batchnorm import diagnosis
+from graph_resnet9.batchnorm import judge
 from graph_resnet9.batchnorm import population
 from graph_resnet9.batchnorm import tap
 from tests import helpers
@@ -209,6 +210,17 @@ class DiagnosisTest(parameterized.TestCase):
     self.assertIn('net/bn', text)
     self.assertIn('over 7 batches of 10 examples, step 500', text)
     self.assertIn('batches-not-mixed: batches are not mixed', text)
+
+  def test_table_says_what_recalibration_gains(self):
+    def table(moving, recalibrated):
+      healthy = self.diagnose(self.sorted)._replace(
+          verdicts=[judge.Verdict('healthy', ['net/bn'], '')])
+      return diagnosis.table(healthy, [
+          dict(statistics=name, accuracy=accuracy, loss=1.)
+          for name, accuracy in (('moving', moving),
+                                 ('recalibrated', recalibrated))])
+    self.assertIn('recalibrate gains 4.0 points', table(.75, .79))
+    self.assertNotIn('gains', table(.785, .79))
 
   def test_picture(self):
     png = self.dir / 'layers.png'

@@ -12,6 +12,9 @@ from graph_resnet9.batchnorm import labels
 from graph_resnet9.batchnorm import subject as subject_lib
 from graph_resnet9.batchnorm import tap
 
+# Of accuracy: more than chance between two evaluations of the same weights.
+_GAIN = .01
+
 
 class Diagnosis(NamedTuple):
   """records: list of moments.Record. verdicts: list of judge.Verdict.
@@ -106,6 +109,11 @@ def table(result, scores):
   for score in scores:
     lines.append('%-13s statistics: accuracy %6.2f%%, loss %.4f' % (
         score['statistics'], 100 * score['accuracy'], score['loss']))
+  by = {score['statistics']: score['accuracy'] for score in scores}
+  gain = by.get('recalibrated', 0) - by.get('moving', 0)
+  if result.healthy and gain > _GAIN:
+    lines.append('the moving statistics lag behind the weights, which still '
+                 'move fast: recalibrate gains %.1f points' % (100 * gain))
   return '\n'.join(lines + [str(v) for v in result.verdicts])
 
 
