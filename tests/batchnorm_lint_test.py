@@ -182,9 +182,9 @@ class LintTest(absltest.TestCase):
     self.assertEqual(codes, ['updates-not-run'])
 
 
-class DecayTest(absltest.TestCase):
+class CheckpointTest(absltest.TestCase):
 
-  def codes(self, step, decay):
+  def codes(self, step, decay, mean=.5, variance=.5):
     """Findings on a checkpoint after `step` steps."""
     with tempfile.TemporaryDirectory() as folder:
       prefix = os.path.join(folder, 'checkpoint')
@@ -193,6 +193,8 @@ class DecayTest(absltest.TestCase):
         values = {v.op.name: np.full(v.shape, .5, np.float32)
                   for v in tf.global_variables()}
       values['global_step'] = np.int64(step)
+      for name, value in (('mean', mean), ('variance', variance)):
+        values['batch_normalization/moving_' + name][:] = value
       save(values, prefix)
       return [f.code for f in graph_lint.lint_graph(
           graph, checkpoint=prefix).findings]
@@ -203,6 +205,14 @@ class DecayTest(absltest.TestCase):
     self.assertEqual(self.codes(230, .99), [])
     self.assertEqual(self.codes(0, .99), [])
     self.assertEqual(self.codes(30, .9), [])
+
+
+  def test_initial_statistics(self):
+    for variance in (1, 0):  # As of tf.layers, and of an average of one's own.
+      self.assertEqual(self.codes(500, .9, 0, variance),
+                       ['statistics-still-initial'])
+      self.assertEqual(self.codes(0, .9, 0, variance), [])
+    self.assertEqual(self.codes(500, .9, 0, .5), [])
 
 
 class HookTest(absltest.TestCase):

@@ -112,7 +112,7 @@ def _updates(found):
         site.by_batch for layer in found.layers for site in layer.sites):
       yield findings.of('no-train-op', (), ())
     return
-  run, left, without = [], [], []
+  some_run, left, without = False, [], []
   for layer in found.layers:
     sites = found.trained_sites(layer)
     if not sites:
@@ -120,17 +120,16 @@ def _updates(found):
     reached = {u.variable for u in layer.updates if u.node in found.reached}
     own = [u for u in layer.updates if any(u.site is s for s in sites)]
     missing = [u for u in own if u.variable not in reached]
-    if missing:
-      left += missing
-    elif own or reached and reached >= set(layer.stored):
-      run.append(layer)
-    else:
+    # Of several towers one may do the updates for all.
+    by_another = not own and reached and reached >= set(layer.stored)
+    if not own and not by_another:
       without.append((layer, sites))
-    if missing and any(u.variable in reached for u in own):
-      run.append(layer)
+    left += missing
+    some_run = some_run or by_another or len(missing) < len(own)
   if left:
-    yield findings.of('updates-partly-run' if run else 'updates-not-run',
-                   [u.node for u in left], [u.variable for u in left])
+    yield findings.of(
+        'updates-partly-run' if some_run else 'updates-not-run',
+        [u.node for u in left], [u.variable for u in left])
   if without:
     yield findings.of(
         'no-updates', [s.node for _, sites in without for s in sites],
@@ -153,7 +152,7 @@ def _in_cond(found):
             if not _switches(view, [u.node]) <= without]
   if inside:
     yield findings.of('updates-in-cond', [u.node for u in inside],
-                   [u.variable for u in inside])
+                      [u.variable for u in inside])
 
 
 def _switches(view, nodes, stop=lambda node: False):
@@ -199,8 +198,8 @@ def _evaluation(found):
            if site.by_batch and site.decided]
   if sites:
     yield findings.of('evaluation-by-batch-statistics',
-                   [site.node for site in sites],
-                   [v for layer in found.layers for v in layer.stored])
+                      [site.node for site in sites],
+                      [v for layer in found.layers for v in layer.stored])
 
 
 def _values(found):
@@ -218,7 +217,7 @@ def _values(found):
     yield findings.of('single-example', [site.node for site in single], ())
   if few:
     yield findings.of('few-values', [site.node for site in few], (),
-                   'down to %d' % min(site.values for site in few))
+                      'down to %d' % min(site.values for site in few))
 
 
 def _decays(found):
@@ -227,8 +226,8 @@ def _decays(found):
            and (u.node in found.reached or not found.steps)]
   if small:
     yield findings.of('decay-like-pytorch', [u.node for u in small],
-                   [u.variable for u in small],
-                   'decay %.3g' % min(u.decay for u in small))
+                      [u.variable for u in small],
+                      'decay %.3g' % min(u.decay for u in small))
 
 
 # What is kept of it.

@@ -38,8 +38,9 @@ def statistics(found, prefix, explained):
         lacking.append(v)
         continue
       value = values.get_tensor(key)
-      at_start = 0 if k < len(layer.means) else 1
-      if step != 0 and (value == at_start).all():
+      # tf.train.ExponentialMovingAverage begins with 0 for a variance, too.
+      at_start = (0,) if k < len(layer.means) else (0, 1)
+      if step != 0 and any((value == x).all() for x in at_start):
         initial.append((layer, v))
         continue
       own = [u for u in layer.updates
