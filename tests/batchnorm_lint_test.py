@@ -171,6 +171,16 @@ class LintTest(absltest.TestCase):
     codes = [f.code for f in graph_lint.lint_meta_graph(meta_graph).findings]
     self.assertEqual(codes, ['single-example'])
 
+  def test_a_damaged_constant_is_named(self):
+    with tf.Graph().as_default() as graph:
+      training_graph()
+      meta_graph = tf.train.export_meta_graph(graph=graph)
+    for node in meta_graph.graph_def.node:
+      if node.op == 'Const':
+        node.attr['value'].tensor.dtype = 99
+    with self.assertRaisesRegex(UserError, 'damaged graph: .*99'):
+      graph_lint.lint_meta_graph(meta_graph)
+
   def test_an_op_that_is_not_registered_does_not_matter(self):
     with tf.Graph().as_default() as graph:
       training_graph(run_updates=False)

@@ -97,10 +97,10 @@ def lint_graph(graph, train_ops=(), saver=None, checkpoint=None):
 def lint_meta_graph(meta_graph, train_ops=(), checkpoint=None):
   """`lint` of a MetaGraphDef; arguments as of lint_graph."""
   try:
-    found = anatomy.Anatomy(program_lib.of_meta_graph(meta_graph), train_ops)
+    return lint(anatomy.Anatomy(program_lib.of_meta_graph(meta_graph),
+                                train_ops), checkpoint)
   except ValueError as e:
     raise UserError('damaged graph: %s' % e) from None
-  return lint(found, checkpoint)
 
 
 # Which updates a step runs.

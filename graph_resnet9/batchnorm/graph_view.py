@@ -246,11 +246,18 @@ def outside(tensor):
 
 
 def constant(tensor):
-  """The value of a constant as an array, or None if it is none."""
+  """The value of a constant as an array, or None if it is none.
+
+  Raises:
+    ValueError: it is damaged.
+  """
   values = [source.node for source in sources(tensor)]
   if len(values) != 1 or values[0].op != 'Const':
     return None
-  return np.asarray(tf.make_ndarray(values[0].attr['value'].tensor))
+  try:
+    return np.asarray(tf.make_ndarray(values[0].attr['value'].tensor))
+  except TypeError as e:  # A type that there is not.
+    raise ValueError('%s: %s' % (values[0].name, e)) from None
 
 
 def shape(tensor):
