@@ -37,6 +37,16 @@ def train(y):
         loss, tf.train.get_or_create_global_step())
 
 
+def _normalised(x, batch, beta, updates, in_place):
+  """x by the batch's mean and variance, the updates before it or collected."""
+  with tf.control_dependencies(updates if in_place else []):
+    y = tf.nn.batch_normalization(x, *batch, beta, None, 1e-3)
+  if not in_place:
+    for op in updates:
+      tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, op)
+  return y
+
+
 def by_hand(x, decay=.9, in_place=False, name='hand'):
   """tf.nn.moments and tf.assign; updates in UPDATE_OPS or before the output."""
   with tf.variable_scope(name):
@@ -49,12 +59,7 @@ def by_hand(x, decay=.9, in_place=False, name='hand'):
     updates = [tf.assign_sub(v, (v - b) * (1 - decay)) if in_place
                else tf.assign(v, v * decay + b * (1 - decay))
                for v, b in zip(stored, batch)]
-    with tf.control_dependencies(updates if in_place else []):
-      y = tf.nn.batch_normalization(x, *batch, beta, None, 1e-3)
-    if not in_place:
-      for op in updates:
-        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, op)
-    return y
+    return _normalised(x, batch, beta, updates, in_place)
 
 
 def debiased(x, in_place=False, name='net/bn'):
@@ -69,12 +74,7 @@ def debiased(x, in_place=False, name='net/bn'):
     batch = tf.nn.moments(x, list(range(x.shape.ndims - 1)))
     updates = [moving_averages.assign_moving_average(v, b, .9)
                for v, b in zip(stored, batch)]
-    with tf.control_dependencies(updates if in_place else []):
-      y = tf.nn.batch_normalization(x, *batch, beta, None, 1e-3)
-    if not in_place:
-      for op in updates:
-        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, op)
-    return y
+    return _normalised(x, batch, beta, updates, in_place)
 
 
 class Saved(NamedTuple):

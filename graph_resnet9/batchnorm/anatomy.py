@@ -1,6 +1,7 @@
 """The layers of batch normalisation in a graph, and what a step of it runs."""
 
 import functools
+import math
 import re
 from typing import Any, List, NamedTuple
 
@@ -106,16 +107,14 @@ class Anatomy:
 
     As tensorpack does: a NoOp that nothing depends on, over every layer.
     """
-    done = {u.variable for layer in self.layers for u in layer.updates
-            if u.node in self.reached}
-    missing = {u.variable for layer in self.layers for u in layer.updates
-               if layer.updates} - done
+    owners = {u.node: u.variable for layer in self.layers
+              for u in layer.updates}
+    missing = set(owners.values()) - {
+        variable for node, variable in owners.items() if node in self.reached}
     concerned = [layer for layer in self.layers
                  if any(v in missing for v in layer.stored)]
     if not self.steps or len(concerned) < 2:
       return []
-    owners = {u.node: u.variable for layer in self.layers
-              for u in layer.updates}
     found = []
     for node in self.view.nodes.values():
       if (node.op == 'NoOp' and node not in self.reached
@@ -129,6 +128,22 @@ class Anatomy:
     """The sites of a layer that a step runs with the statistics of a batch."""
     return [site for site in layer.sites if site.by_batch
             and site.node in self.reached and site.decided is not False]
+
+  def initial_share(self, layer, variable, step):
+    """What is left of a moving average's initial value, or None if unknown.
+
+    Args:
+      layer: Layer. variable: Node of one of its stored statistics.
+      step: int, training steps taken, or None.
+    Returns:
+      The product of the decays of all updates in a step, to the power of
+      `step`.
+    """
+    decays = [u.decay for u in layer.updates
+              if u.node in self.reached and u.variable is variable]
+    if step is None or not decays or None in decays:
+      return None
+    return math.prod(decays) ** step
 
 
 def _layers(sites, updates):

@@ -162,11 +162,6 @@ def listed(names, most=4):
                   if len(names) > most else '')
 
 
-def worst(findings):
-  """ERROR, WARNING or None."""
-  return min((f.severity for f in findings), default=None)
-
-
 def to_json(report):
   """One line: what was checked, and the findings."""
   return json.dumps(dict(

@@ -169,23 +169,19 @@ def _switches(view, nodes, stop=lambda node: False):
 
 
 def _several(found):
-  layers = {}
+  by_variable = {}
   for layer in found.layers:
-    by_variable = {}
     for update in layer.updates:
       if update.node in found.reached:
         by_variable.setdefault(update.variable, []).append(update)
-    several = {v: us for v, us in by_variable.items()
-               if len({us_.site.node for us_ in us}) > 1}
-    if several:
-      layers[layer.name] = several
-  if layers:
-    everything = [u for several in layers.values() for us in several.values()
-                  for u in us]
+  several = [group for group in by_variable.values()
+             if len({update.site.node for update in group}) > 1]
+  if several:
+    everything = [update for group in several for update in group]
     yield findings.of(
         'several-updates-a-step', [u.node for u in everything],
-        [u.variable for u in everything], 'up to %d a step' % max(
-            len(us) for several in layers.values() for us in several.values()))
+        [u.variable for u in everything],
+        'up to %d a step' % max(map(len, several)))
 
 
 # By what it normalises.

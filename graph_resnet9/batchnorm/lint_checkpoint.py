@@ -1,6 +1,5 @@
 """Static check of a checkpoint beside its graph: are the statistics in it?"""
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.batchnorm import findings
@@ -43,12 +42,11 @@ def statistics(found, prefix, explained):
       if step != 0 and any((value == x).all() for x in at_start):
         initial.append((layer, v))
         continue
-      own = [u for u in layer.updates
-             if u.variable is v and u.node in found.reached]
-      if step and own and all(u.decay for u in own):
-        left = float(np.prod([u.decay for u in own])) ** step
-        if left > judge.MOST_INITIAL:
-          slow.append((left, own[0]))
+      left = found.initial_share(layer, v, step) if step else None
+      if left is not None and left > judge.MOST_INITIAL:
+        slow.append((left, next(
+            u for u in layer.updates
+            if u.variable is v and u.node in found.reached)))
   if lacking:
     yield findings.of('checkpoint-lacks-statistics', (), lacking)
   # A mean can be 0 by right: of a layer all must be initial.

@@ -215,9 +215,7 @@ def batches(session, subject, fetches, nodes, count):
       raise UserError('batch %d: nothing came for %d seconds; is there a queue '
                       'that nobody fills?' % (number + 1, _TIMEOUT_SECS)
                       ) from None
-    except (ValueError, TypeError) as e:
-      raise UserError('batch %d: %s' % (number + 1, _line(e))) from None
-    except tf.errors.OpError as e:
+    except (ValueError, TypeError, tf.errors.OpError) as e:
       raise UserError('batch %d: %s' % (number + 1, _line(e))) from None
 
 

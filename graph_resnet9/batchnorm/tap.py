@@ -186,18 +186,10 @@ def records(session, subject, tapped, count, step=None):
                       for v in values] or (None, None)
     found.append(moments.Record(
         tap.layer.name, mean, variance, summaries,
-        initial_share(subject.anatomy, tap.layer, step),
+        subject.anatomy.initial_share(
+            tap.layer, next(iter(tap.layer.means), None), step),
         epsilon=max([site.epsilon for site in tap.sites], default=0.),
         labels=bool(tap.labels),
         frozen=bool(subject.anatomy.steps and tap.sites) and not any(
             site.by_batch for site in tap.sites)))
   return found
-
-
-def initial_share(anatomy, layer, step):
-  """decay ** updates: what is left of the initial mean, or None."""
-  decays = [u.decay for u in layer.updates
-            if u.node in anatomy.reached and u.variable in layer.means[:1]]
-  if step is None or not decays or None in decays:
-    return None
-  return float(np.prod(decays)) ** step
