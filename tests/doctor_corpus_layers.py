@@ -94,6 +94,13 @@ def layers_norm(x, training, decay, name='bn', **kwargs):
   return y, tf.get_collection(tf.GraphKeys.UPDATE_OPS)[before:]
 
 
+def _beta_and_gamma(channels):
+  """What every layer by hand scales and shifts by."""
+  return (
+      tf.get_variable('beta', channels, initializer=tf.zeros_initializer()),
+      tf.get_variable('gamma', channels, initializer=tf.ones_initializer()))
+
+
 def slim_norm(x, training, decay, fused=True, in_place=False,
               data_format='NHWC'):
   """What slim.batch_norm builds; in_place: updates_collections=None.
@@ -105,9 +112,7 @@ def slim_norm(x, training, decay, fused=True, in_place=False,
     fused = False
   channels = x.shape[-1 if data_format == 'NHWC' else 1]
   with tf.variable_scope('BatchNorm'):
-    beta = tf.get_variable('beta', channels, initializer=tf.zeros_initializer())
-    gamma = tf.get_variable('gamma', channels,
-                            initializer=tf.ones_initializer())
+    beta, gamma = _beta_and_gamma(channels)
     moving_mean = tf.get_variable(
         'moving_mean', channels, initializer=tf.zeros_initializer(),
         trainable=False)
@@ -181,9 +186,7 @@ def hand_norm(x, training, decay, names=('pop_mean', 'pop_var'), form='sum',
   """
   with tf.variable_scope('bn'):
     channels = x.shape[-1]
-    beta = tf.get_variable('beta', channels, initializer=tf.zeros_initializer())
-    gamma = tf.get_variable('gamma', channels,
-                            initializer=tf.ones_initializer())
+    beta, gamma = _beta_and_gamma(channels)
     stored = [
         tf.get_variable(name, channels, initializer=initializer(),
                         trainable=False)
@@ -228,10 +231,7 @@ def ema_norm(x, training, decay, apply_in_cond=True, num_updates=False):
   beside it, which is the update returned.
   """
   with tf.variable_scope('bn'):
-    channels = x.shape[-1]
-    beta = tf.get_variable('beta', channels, initializer=tf.zeros_initializer())
-    gamma = tf.get_variable('gamma', channels,
-                            initializer=tf.ones_initializer())
+    beta, gamma = _beta_and_gamma(x.shape[-1])
     mean, variance = tf.nn.moments(x, list(range(x.shape.ndims - 1)))
     average = tf.train.ExponentialMovingAverage(
         decay, tf.train.get_or_create_global_step() if num_updates else None)
@@ -253,10 +253,7 @@ def moments_norm(x, training, decay):
   """Batch statistics always, nothing stored."""
   del training, decay
   with tf.variable_scope('bn'):
-    channels = x.shape[-1]
-    beta = tf.get_variable('beta', channels, initializer=tf.zeros_initializer())
-    gamma = tf.get_variable('gamma', channels,
-                            initializer=tf.ones_initializer())
+    beta, gamma = _beta_and_gamma(x.shape[-1])
     mean, variance = tf.nn.moments(x, list(range(x.shape.ndims - 1)))
     return tf.nn.batch_normalization(
         x, mean, variance, beta, gamma, EPSILON), []
@@ -275,10 +272,7 @@ def fused_norm(x, training, decay):
   """The fused op by hand, its batch statistics thrown away."""
   del training, decay
   with tf.variable_scope('bn'):
-    channels = x.shape[-1]
-    beta = tf.get_variable('beta', channels, initializer=tf.zeros_initializer())
-    gamma = tf.get_variable('gamma', channels,
-                            initializer=tf.ones_initializer())
+    beta, gamma = _beta_and_gamma(x.shape[-1])
     return tf.nn.fused_batch_norm(x, gamma, beta, epsilon=EPSILON)[0], []
 
 
