@@ -23,6 +23,7 @@ setuptools.setup(
     ],
     extras_require={
         'test': ['pytest>=8,<10'],
+        'bench': ['torch>=2.4'],
         'gpu': ['tensorflow[and-cuda]>=2.18,<2.22'],
     },
 )

@@ -8,6 +8,7 @@ reason commands import the modules that need TensorFlow inside main.
 import os
 import sys
 import tempfile
+import time
 import warnings
 
 from absl import app
@@ -17,6 +18,10 @@ from absl import logging
 from graph_resnet9.errors import UserError
 
 flags.disclaim_key_flags()  # They are the command's: its --help lists them.
+
+# Every command imports this module first, before it loads anything large.
+STARTED = time.perf_counter()
+
 
 def run(main, define_flags, error_code=1):
   """Defines flags, parses them, calls main() and exits with what it returns.

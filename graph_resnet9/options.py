@@ -36,14 +36,23 @@ class Augment(NamedTuple):
 class Model(NamedTuple):
   width: int
   precision: str
+  logit_scale: float
+  activation: str
+  pool_before_bn: bool
+  train_gamma: bool
+  whitening: bool
 
 
 class Optimizer(NamedTuple):
+  label_smoothing: float
   epochs: float
   lr_epochs: Tuple[float, ...]
   lr_values: Tuple[float, ...]
   momentum: float
   weight_decay: float
+  bias_lr_scale: float
+  ema_decay: float
+  ema_steps: int
   update_ops: str
 
 
@@ -57,17 +66,27 @@ class Train(NamedTuple):
   augment: Augment
   model: Model
   optimizer: Optimizer
+  ghost_batch: int
+  xla: str
+  mirrored: bool
 
 
 class Benchmark(NamedTuple):
   """Everything that graph_resnet9.benchmark is told."""
   steps: int
+  runs: int
+  compare: str
+  ops: int
+  json: bool
   seed: int
   data: Data
   batches: Batches
   augment: Augment
   model: Model
   optimizer: Optimizer
+  ghost_batch: int
+  xla: str
+  mirrored: bool
 
 
 class Eval(NamedTuple):
@@ -75,6 +94,8 @@ class Eval(NamedTuple):
   checkpoint: str
   split: str
   batch_norm: str
+  weights: str
+  mirrored: bool
   confusion_png: str
   seed: int
   data: Data

@@ -88,10 +88,37 @@ class RecipesTest(absltest.TestCase):
       settings = config.read(options.Train, parsed(
           config.define_train_flags, '--train_dir=d', *args))
       self.assertEqual(settings.optimizer, options.Optimizer(
-          24, (0, 5, 24), (0, .4, 0), .9, 5e-4, 'control_dependencies'))
+          label_smoothing=0, epochs=24, lr_epochs=(0, 5, 24),
+          lr_values=(0, .4, 0), momentum=.9, weight_decay=5e-4, bias_lr_scale=1,
+          ema_decay=0, ema_steps=5, update_ops='control_dependencies'))
+      self.assertEqual(settings.model, options.Model(
+          width=64, precision='float32', logit_scale=.125, activation='relu',
+          pool_before_bn=False, train_gamma=True, whitening=False))
       self.assertEqual(settings.augment, options.Augment(4, True, 8))
-      self.assertEqual((settings.batches.batch_size, settings.model.width),
-                       (512, 64))
+      self.assertEqual((settings.batches.batch_size, settings.ghost_batch,
+                        settings.mirrored), (512, 0, False))
+
+  def test_fast10_is_the_published_recipe(self):
+    """davidcpage/cifar10-fast, new_dawn.py and bag_of_tricks.ipynb."""
+    path = helpers.ROOT / 'flags' / 'fast10.flags'
+    settings = config.read(options.Train, parsed(
+        config.define_train_flags, '--train_dir=d', '--flagfile=%s' % path))
+    self.assertEqual(settings.optimizer, options.Optimizer(
+        label_smoothing=.2, epochs=10, lr_epochs=(0, 2, 8, 10),
+        lr_values=(0, 1, .1, .1), momentum=.9, weight_decay=5e-4,
+        bias_lr_scale=64, ema_decay=.99, ema_steps=5,
+        update_ops='control_dependencies'))
+    self.assertEqual(settings.augment, options.Augment(4, True, 0))
+    self.assertEqual(settings.model, options.Model(
+        width=64, precision='float32', logit_scale=1 / 16, activation='celu',
+        pool_before_bn=True, train_gamma=False, whitening=True))
+    self.assertEqual((settings.batches.batch_size, settings.ghost_batch,
+                      settings.mirrored), (512, 32, True))
+
+  def test_ghost_batches_must_divide_the_batch(self):
+    with self.assertRaisesRegex(flags.Error, 'multiple of --ghost_batch'):
+      parsed(config.define_train_flags, '--train_dir=d', '--batch_size=500',
+             '--ghost_batch=32')
 
 
 if __name__ == '__main__':

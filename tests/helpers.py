@@ -26,8 +26,9 @@ TINY = dict(dataset='synthetic', train_examples=256, test_examples=100, width=4,
 
 
 def arguments(**values):
-  """The command line for flag values."""
-  return ['--%s=%s' % item for item in values.items()]
+  """The command line for flag values; a flagfile first, for others to win."""
+  return ['--%s=%s' % item for item in sorted(
+      values.items(), key=lambda item: item[0] != 'flagfile')]
 
 
 def settings(kind, **values):

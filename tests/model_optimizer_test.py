@@ -29,7 +29,8 @@ class LearningRateTest(absltest.TestCase):
 
   def test_is_exact_at_knots_and_flat_outside(self):
     got = rates([1, 5, 24], [.1, .4, 0], [0, 96, 484, 2327, 9999], 97)
-    self.assertEqual(got, [np.float32(.1), np.float32(.1), np.float32(.4), 0, 0])
+    self.assertEqual(
+        got, [np.float32(.1), np.float32(.1), np.float32(.4), 0, 0])
 
   def test_takes_the_global_step_variable(self):
     with tf.Graph().as_default(), tf.Session() as session:
@@ -55,7 +56,8 @@ def quadratic(run_update_ops=True, loss_scale=1.):
   loss = tf.reduce_sum([1., 2., 3.] * (w - target) ** 2)
   rate = optimizer.learning_rate(
       tf.train.get_or_create_global_step(), 4, [0, 2, 5], [0, .1, 0])
-  op = optimizer.train_op(loss, rate, .9, .01, run_update_ops, loss_scale)
+  op = optimizer.train_op(loss, rate, .9, .01, run_update_ops=run_update_ops,
+                          loss_scale=loss_scale)
   return op, w, updates
 
 
@@ -110,6 +112,42 @@ class TrainOpTest(absltest.TestCase):
     self.assertEqual(moved[0], 0)
     self.assertAlmostEqual(moved[1] / -1e-8, 1, delta=.02)
 
+  def test_biases_get_a_scaled_rate_and_as_much_less_decay(self):
+    scales = {'kernel': 1, 'beta': 8}
+    with tf.Graph().as_default(), tf.Session() as session:
+      both = {name: tf.get_variable(name, initializer=[2., -1.],
+                                    use_resource=True) for name in scales}
+      tf.add_to_collection(tf.GraphKeys.BIASES, both['beta'])
+      loss = sum(tf.reduce_sum((w - 1) ** 2) for w in both.values())
+      op = optimizer.train_op(loss, .01, .9, .5, bias_lr_scale=8)
+      session.run(tf.global_variables_initializer())
+      expected = {name: np.array([2., -1.]) for name in scales}
+      velocity = {name: np.zeros(2) for name in scales}
+      for _ in range(10):
+        session.run(op)
+        for name, scale in scales.items():
+          w = expected[name]
+          change = .01 * scale * (2 * (w - 1) + .5 / scale * w)
+          velocity[name] = .9 * velocity[name] - change
+          expected[name] = w + .9 * velocity[name] - change
+          np.testing.assert_allclose(
+              session.run(both[name]), expected[name], atol=1e-5)
+
+  def test_bias_scale_without_biases_changes_no_bit(self):
+    values = []
+    for scale in (1., 64.):
+      with tf.Graph().as_default(), tf.Session() as session:
+        w = tf.get_variable('w', initializer=[2., -1.], use_resource=True)
+        # Named as a beta: the collection alone decides.
+        beta = tf.get_variable('bn/beta', initializer=3., use_resource=True)
+        op = optimizer.train_op(tf.reduce_sum(w ** 2) * beta, .01, .9, .1,
+                                bias_lr_scale=scale)
+        session.run(tf.global_variables_initializer())
+        for _ in range(3):
+          session.run(op)
+        values.append([*session.run(w), session.run(beta)])
+    np.testing.assert_array_equal(*values)
+
   def test_adds_to_the_train_op_collection(self):
     with tf.Graph().as_default():
       op, _, _ = quadratic()
@@ -136,6 +174,33 @@ class LossesTest(absltest.TestCase):
     np.testing.assert_allclose(
         got[0], -np.log(shares[np.arange(6), labels]), rtol=1e-4)
     np.testing.assert_array_equal(got[1], logits.argmax(1) == labels)
+
+  def test_smoothed_cross_entropy_is_that_of_the_smoothed_labels(self):
+    logits = np.random.RandomState(0).normal(size=(6, 10)) * 4
+    labels = np.array([0, 3, 9, 3, 5, 7])
+    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    shares = np.exp(logs)
+    for smoothing in (0., .2, 1.):
+      targets = np.full([6, 10], smoothing / 10)
+      targets[np.arange(6), labels] += 1 - smoothing
+      with self.subTest(smoothing=smoothing), \
+          tf.Graph().as_default(), tf.Session() as session:
+        x = tf.constant(logits, tf.float32)
+        loss = losses.cross_entropy(
+            x, tf.constant(labels, tf.int32), smoothing)
+        loss, gradient = session.run([loss, tf.gradients(loss, x)[0]])
+        np.testing.assert_allclose(loss, -(targets * logs).sum(1), rtol=1e-5)
+        np.testing.assert_allclose(gradient, shares - targets, atol=1e-5)
+
+  def test_smoothing_that_vanishes_equals_none(self):
+    logits = np.random.RandomState(0).normal(size=(6, 10)) * 4
+    with tf.Graph().as_default(), tf.Session() as session:
+      args = tf.constant(logits, tf.float32), tf.constant([0, 3, 9, 3, 5, 7])
+      none, zero, tiny = session.run([
+          losses.cross_entropy(*args), losses.cross_entropy(*args, 0.),
+          losses.cross_entropy(*args, 1e-12)])
+    np.testing.assert_array_equal(none, zero)
+    np.testing.assert_allclose(none, tiny, rtol=1e-5)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Five steps against PyTorch on the same weights and batches."""
+"""Steps of both recipes against PyTorch on the same weights and batches."""
 
 import importlib.util
 import json
@@ -9,39 +9,69 @@ import numpy as np
 import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.model import average
 from graph_resnet9.model import losses
 from graph_resnet9.model import optimizer
 from graph_resnet9.model import resnet9
 from tests import pytorch_reference as reference
 
-# PyTorch in float32 is itself 6e-6 in the losses and 0.8% in the smallest
-# movements (beta of the first layers) away from PyTorch in float64. Leaving the
-# weight decay of gamma out would change its movement by 7%.
-LOSS_TOLERANCE, MOVEMENT_TOLERANCE = 2e-4, 3e-2
+# PyTorch in float32 is itself 8e-6 in the losses away from PyTorch in float64,
+# and 0.7% (dawn24) or 0.3% (fast10) in the movements, most in the first layers.
+# Leaving the weight decay of dawn24's gammas out changes them by up to 40%, a
+# smoothing of 0.19 instead of 0.2 moves fast10 by 2.5%, weight decay of biases
+# that is not divided by 64 by 9%. The weight decay of kernels is too small to
+# show in so few steps; model_optimizer_test sees to it.
+LOSS_TOLERANCE = 1e-4
+MOVEMENT_TOLERANCES = {'dawn24': 3e-2, 'fast10': 1e-2}
 
 
-def run_tensorflow():
+def loss_of(recipe, before, images, labels):
+  """The training loss; makes the variables."""
+  logits = resnet9.logits(
+      images, training=True, width=reference.WIDTH,
+      logit_scale=recipe.logit_scale, activation=recipe.activation,
+      pool_before_bn=recipe.pool_before_bn, train_gamma=recipe.train_gamma,
+      ghost_batch=(
+          reference.BATCH // recipe.groups if recipe.groups > 1 else 0),
+      whitening=recipe.whitening, filters=before.get('prep/whitening/kernel'))
+  return tf.reduce_mean(
+      losses.cross_entropy(logits, labels, recipe.label_smoothing))
+
+
+def step_of(recipe, loss):
+  """(The train op, followed by that of the averages; what they change)."""
+  step = tf.train.get_or_create_global_step()
+  rate = optimizer.learning_rate(
+      step, recipe.steps_per_epoch, list(recipe.knots), list(recipe.rates))
+  variables = [v for v in tf.global_variables() if v.dtype == tf.float32
+               and 'whitening' not in v.op.name]
+  train_op = optimizer.train_op(loss, rate, reference.MOMENTUM,
+                                reference.WEIGHT_DECAY, recipe.bias_lr_scale)
+  if not recipe.average_steps:
+    return train_op, variables
+  with tf.control_dependencies([train_op]):
+    op, _ = average.averaging_op(variables, step.read_value(),
+                                 recipe.average_decay, recipe.average_steps)
+  return op, variables + [v for v in tf.global_variables()
+                          if v.op.name.endswith(reference.AVERAGE)]
+
+
+def run_tensorflow(recipe):
   """The steps of the reference in this project's graph; returns a summary."""
-  before = reference.weights()
+  before = reference.weights(recipe)
   with tf.Graph().as_default(), tf.Session() as session:
-    images = tf.placeholder(tf.float32, [None, 32, 32, 3])
-    labels = tf.placeholder(tf.int32, [None])
-    logits = resnet9.logits(images, training=True, width=reference.WIDTH)
-    loss = tf.reduce_mean(losses.cross_entropy(logits, labels))
-    rate = optimizer.learning_rate(
-        tf.train.get_or_create_global_step(), reference.STEPS_PER_EPOCH,
-        list(reference.KNOTS), list(reference.RATES))
-    train_op = optimizer.train_op(
-        loss, rate, reference.MOMENTUM, reference.WEIGHT_DECAY)
+    images = tf.placeholder(tf.float32, [reference.BATCH, 32, 32, 3])
+    labels = tf.placeholder(tf.int32, [reference.BATCH])
+    loss = loss_of(recipe, before, images, labels)
+    op, variables = step_of(recipe, loss)
     session.run(tf.global_variables_initializer())
-    for variable in tf.trainable_variables():
-      variable.load(before[variable.op.name], session)
-    values = []
-    for x, y in reference.batches():
-      values.append(session.run(
-          [loss, train_op], {images: x, labels: y})[0])
-    after = {v.op.name: session.run(v) for v in tf.global_variables()
-             if v in tf.trainable_variables() or 'moving' in v.op.name}
+    for variable in variables:
+      name = variable.op.name.replace(reference.AVERAGE, '')
+      if name in before:
+        variable.load(before[name], session)
+    values = [session.run([loss, op], {images: x, labels: y})[0]
+              for x, y in reference.batches(recipe)]
+    after = {v.op.name: session.run(v) for v in variables}
   return reference.summary(values, before, after)
 
 
@@ -50,26 +80,29 @@ class PytorchTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.ours = run_tensorflow()
+    cls.ours = {name: run_tensorflow(recipe)
+                for name, recipe in reference.RECIPES.items()}
 
-  def check(self, theirs):
-    np.testing.assert_allclose(
-        self.ours['losses'], theirs['losses'], rtol=0,
-        atol=LOSS_TOLERANCE)
-    self.assertCountEqual(self.ours['movements'], theirs['movements'])
-    for name, (size, along) in theirs['movements'].items():
-      with self.subTest(variable=name):
-        ours = self.ours['movements'][name]
-        self.assertGreater(size, 0)
-        self.assertAlmostEqual(ours[0], size, delta=MOVEMENT_TOLERANCE * size)
-        self.assertAlmostEqual(ours[1], along, delta=MOVEMENT_TOLERANCE * size)
+  def check(self, recipe, theirs):
+    ours = self.ours[recipe]
+    self.assertCountEqual(ours['movements'], theirs['movements'])
+    loss, movements = reference.difference(ours, theirs)
+    self.assertLess(loss, LOSS_TOLERANCE)
+    for name, movement in movements.items():
+      with self.subTest(recipe=recipe, variable=name):
+        self.assertGreater(theirs['movements'][name][0], 0)
+        self.assertLess(movement, MOVEMENT_TOLERANCES[recipe])
 
   def test_follows_the_stored_figures_of_pytorch(self):
-    self.check(json.loads(reference.STORED.read_text()))
+    stored = json.loads(reference.STORED.read_text())
+    self.assertCountEqual(stored, reference.RECIPES)
+    for recipe, theirs in stored.items():
+      self.check(recipe, theirs)
 
   @absltest.skipUnless(importlib.util.find_spec('torch'), 'needs PyTorch')
   def test_follows_the_pytorch_of_this_machine(self):
-    self.check(reference.run_pytorch())
+    for name, recipe in reference.RECIPES.items():
+      self.check(name, reference.run_pytorch(recipe))
 
 
 if __name__ == '__main__':

@@ -1,4 +1,6 @@
-"""The network: its variables, shapes, collections and arithmetic."""
+"""The network: its variables, shapes, collections and order of layers."""
+
+import zlib
 
 from absl.testing import absltest
 import numpy as np
@@ -13,12 +15,54 @@ BLOCKS = ('prep', 'layer1', 'layer1/residual/res1', 'layer1/residual/res2',
           'layer2', 'layer3', 'layer3/residual/res1', 'layer3/residual/res2')
 
 
-def images(batch=2, dtype=tf.float32):
-  return tf.zeros([batch, 32, 32, 3], dtype)
+# flags/fast10.flags, without the numbers.
+FAST10 = dict(activation='celu', pool_before_bn=True, train_gamma=False,
+              whitening=True)
+
+
+def images(batch=2):
+  return tf.zeros([batch, 32, 32, 3])
+
+
+def noise(*shape, seed=0):
+  return np.random.RandomState(seed).normal(size=shape).astype(np.float32)
 
 
 def sizes(variables):
   return sum(int(np.prod(v.shape.as_list())) for v in variables)
+
+
+def load_noise(session):
+  """Gives every trainable variable values that its name decides."""
+  for variable in tf.trainable_variables():
+    seed = zlib.crc32(variable.op.name.encode())
+    fan_in = max(1, int(np.prod(variable.shape.as_list()[:-1])))
+    variable.load(noise(*variable.shape.as_list(), seed=seed) / fan_in ** .5,
+                  session)
+
+
+def published(x, width):
+  """The network in dawn.py's order: the pool comes after the ReLU."""
+  def block(x, channels):
+    x = layers.batch_norm(layers.conv(x, channels), training=True)
+    return tf.nn.relu(x)
+
+  def residual(x, channels):
+    with tf.variable_scope('residual/res1'):
+      branch = block(x, channels)
+    with tf.variable_scope('residual/res2'):
+      return x + block(branch, channels)
+
+  with tf.variable_scope('prep'):
+    x = block(x, width)
+  with tf.variable_scope('layer1'):
+    x = residual(layers.max_pool(block(x, 2 * width), 2), 2 * width)
+  with tf.variable_scope('layer2'):
+    x = layers.max_pool(block(x, 4 * width), 2)
+  with tf.variable_scope('layer3'):
+    x = residual(layers.max_pool(block(x, 8 * width), 2), 8 * width)
+  x = tf.reshape(layers.max_pool(x, 4), [-1, 8 * width])
+  return layers.linear(x, 10) * .125
 
 
 class Resnet9Test(absltest.TestCase):
@@ -42,13 +86,24 @@ class Resnet9Test(absltest.TestCase):
           [v.op.name for v in tf.global_variables()], expected)
 
   def test_variables_are_resource_variables_in_float32_at_any_precision(self):
-    for dtype in (tf.float32, tf.float16, tf.bfloat16):
-      with self.subTest(dtype=dtype), tf.Graph().as_default():
-        logits = resnet9.logits(images(dtype=dtype), training=True, width=4)
+    for precision in ('float32', 'float16', 'bfloat16'):
+      with self.subTest(precision=precision), tf.Graph().as_default():
+        logits = resnet9.logits(
+            images(), training=True, width=4, precision=precision)
         self.assertEqual(logits.dtype, tf.float32)
         for variable in tf.global_variables():
           self.assertEqual(variable.dtype, tf.float32, variable.name)
           self.assertEqual(variable.op.type, 'VarHandleOp')
+
+  def test_convolutions_and_product_work_in_the_precision(self):
+    for precision in ('float32', 'float16', 'bfloat16'):
+      with self.subTest(precision=precision), tf.Graph().as_default() as graph:
+        resnet9.logits(images(), training=True, width=4, precision=precision,
+                       whitening=True, ghost_batch=1)
+        found = [op.outputs[0].dtype for op in graph.get_operations()
+                 if op.type in ('Conv2D', 'MatMul', 'Relu', 'MaxPool')]
+        self.assertLen(found, 9 + 1 + 8 + 4)
+        self.assertEqual(set(found), {tf.as_dtype(precision)})
 
   def test_update_ops_are_two_a_layer_in_training_and_none_otherwise(self):
     for training, expected in ((True, 16), (False, 0)):
@@ -89,73 +144,86 @@ class Resnet9Test(absltest.TestCase):
       for variable in tf.global_variables():
         self.assertEqual(variable.op.type, 'VarHandleOp', variable.name)
 
+  def test_pool_before_relu_is_the_published_network_bit_for_bit(self):
+    results = []
+    # One thread: no order of summation is left to chance.
+    config = tf.ConfigProto(intra_op_parallelism_threads=1)
+    for network in (lambda x: published(x, 4),
+                    lambda x: resnet9.logits(x, training=True, width=4)):
+      with tf.Graph().as_default(), tf.Session(config=config) as session:
+        logits = network(tf.constant(noise(4, 32, 32, 3)))
+        variables = tf.trainable_variables()
+        gradients = tf.gradients(
+            logits, variables, tf.constant(noise(4, 10, seed=1)))
+        session.run(tf.global_variables_initializer())
+        load_noise(session)
+        named = {v.op.name: g for v, g in zip(variables, gradients)}
+        results.append(session.run({'logits': logits, **named}))
+    self.assertCountEqual(*results)
+    for name, value in results[0].items():
+      np.testing.assert_array_equal(results[1][name], value, name)
+      self.assertGreater(np.abs(value).max(), 0, name)
 
-def numpy_conv(x, kernel):
-  """3x3, stride 1, zero padding, one output pixel at a time."""
-  padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
-  out = np.zeros(x.shape[:3] + kernel.shape[3:])
-  for row in range(x.shape[1]):
-    for column in range(x.shape[2]):
-      out[:, row, column] = np.tensordot(
-          padded[:, row:row + 3, column:column + 3], kernel, 3)
-  return out
 
+class Fast10Test(absltest.TestCase):
 
-class LayersTest(absltest.TestCase):
+  def test_variables_are_those_without_gamma_and_the_whitening(self):
+    with tf.Graph().as_default():
+      resnet9.logits(images(), training=True, width=4, ghost_batch=1, **FAST10)
+      expected = ['prep/whitening/kernel', 'linear/kernel'] + [
+          block + '/' + name for block in BLOCKS for name in (
+              'conv/kernel', 'bn/beta', 'bn/moving_mean', 'bn/moving_variance')]
+      shapes = {v.op.name: v.shape for v in tf.global_variables()}
+      self.assertCountEqual(shapes, expected)
+      self.assertEqual(shapes['prep/whitening/kernel'], [3, 3, 3, 27])
+      self.assertEqual(shapes['prep/conv/kernel'], [1, 1, 27, 4])
+      self.assertEqual(shapes['layer1/conv/kernel'], [3, 3, 4, 8])
 
-  def setUp(self):
-    super().setUp()
-    self.random = np.random.RandomState(3)
-    self.x = self.random.normal(size=(4, 6, 6, 5)).astype(np.float32) * 3 + 1
+  def test_has_the_number_of_parameters_counted_by_hand(self):
+    kernels = (27 * 64 + 9 * 64 * 128 + 2 * 9 * 128 * 128 + 9 * 128 * 256
+               + 9 * 256 * 512 + 2 * 9 * 512 * 512 + 512 * 10)
+    betas = 64 + 3 * 128 + 256 + 3 * 512
+    with tf.Graph().as_default():
+      resnet9.logits(images(), training=True, **FAST10)
+      self.assertEqual(sizes(tf.trainable_variables()), kernels + betas)
+      self.assertEqual(sizes(tf.get_collection(tf.GraphKeys.BIASES)), betas)
 
-  def test_conv_is_a_correlation_with_zero_padding(self):
+  def test_each_trick_alone_changes_the_logits(self):
+    def run(**tricks):
+      with tf.Graph().as_default(), tf.Session() as session:
+        logits = resnet9.logits(
+            tf.constant(noise(4, 32, 32, 3)), training=True, width=4, **tricks)
+        session.run(tf.global_variables_initializer())
+        load_noise(session)
+        return session.run(logits)
+
+    plain = run()
+    for trick in (dict(activation='celu'), dict(pool_before_bn=True),
+                  dict(train_gamma=False), dict(ghost_batch=2),
+                  dict(logit_scale=1 / 16),
+                  dict(whitening=True, filters=noise(3, 3, 3, 27))):
+      with self.subTest(**trick):
+        logits = run(**trick)
+        self.assertEqual(logits.shape, (4, 10))
+        self.assertTrue(np.isfinite(logits).all())
+        self.assertGreater(np.abs(logits - plain).max(), .01)
+
+  def test_towers_of_evaluation_take_any_batch(self):
     with tf.Graph().as_default(), tf.Session() as session:
-      out = layers.conv(tf.constant(self.x), 7)
+      resnet9.logits(images(4), training=True, width=4, ghost_batch=2, **FAST10)
+      before = tf.global_variables()
+      biases = tf.get_collection(tf.GraphKeys.BIASES)
+      self.assertLen(biases, 8)
+      x = tf.placeholder(tf.float32, [None, 32, 32, 3])
+      with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+        logits = resnet9.logits(
+            x, training=False, width=4, ghost_batch=2, **FAST10)
+      self.assertEqual(tf.global_variables(), before)
+      self.assertEqual(tf.get_collection(tf.GraphKeys.BIASES), biases)
       session.run(tf.global_variables_initializer())
-      out, kernel = session.run([out, tf.global_variables()[0]])
-    np.testing.assert_allclose(out, numpy_conv(self.x, kernel), atol=2e-5)
-
-  def test_batch_norm_uses_the_biased_variance_and_stores_the_unbiased(self):
-    x = self.x.astype(np.float64)
-    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
-    count = x[..., 0].size
-    with tf.Graph().as_default(), tf.Session() as session:
-      out = layers.batch_norm(tf.constant(self.x), training=True)
-      session.run(tf.global_variables_initializer())
-      out = session.run([out] + tf.get_collection(tf.GraphKeys.UPDATE_OPS))[0]
-      moving = {v.op.name: session.run(v) for v in tf.global_variables()}
-    np.testing.assert_allclose(
-        out, (x - mean) / np.sqrt(variance + 1e-5), atol=1e-4)
-    np.testing.assert_allclose(moving['bn/moving_mean'], .1 * mean, rtol=1e-4)
-    np.testing.assert_allclose(
-        moving['bn/moving_variance'],
-        .9 + .1 * variance * count / (count - 1), rtol=1e-4)
-
-  def test_batch_norm_at_evaluation_uses_the_moving_statistics(self):
-    with tf.Graph().as_default(), tf.Session() as session:
-      out = layers.batch_norm(tf.constant(self.x), training=False)
-      session.run(tf.global_variables_initializer())
-      values = {'bn/gamma': 2, 'bn/beta': 3, 'bn/moving_mean': 4,
-                'bn/moving_variance': 5}
-      for variable in tf.global_variables():
-        variable.load(np.full(5, values[variable.op.name], np.float32), session)
-      out = session.run(out)
-    np.testing.assert_allclose(
-        out, 2 * (self.x - 4) / np.sqrt(5 + 1e-5) + 3, atol=1e-4)
-
-  def test_max_pool_takes_the_maximum_of_each_window(self):
-    with tf.Graph().as_default(), tf.Session() as session:
-      out = session.run(layers.max_pool(tf.constant(self.x), 2))
-    expected = self.x.reshape(4, 3, 2, 3, 2, 5).max((2, 4))
-    np.testing.assert_array_equal(out, expected)
-
-  def test_linear_is_a_matrix_product(self):
-    x = self.x[:, 0, 0]
-    with tf.Graph().as_default(), tf.Session() as session:
-      out = layers.linear(tf.constant(x), 10)
-      session.run(tf.global_variables_initializer())
-      out, kernel = session.run([out, tf.global_variables()[0]])
-    np.testing.assert_allclose(out, x @ kernel, atol=1e-5)
+      for count in (1, 3):
+        self.assertEqual(session.run(
+            logits, {x: noise(count, 32, 32, 3)}).shape, (count, 10))
 
 
 if __name__ == '__main__':

@@ -41,8 +41,8 @@ def learning_rate(global_step, steps_per_epoch, epochs, values):
             + part * tf.gather(rates, left + 1))
 
 
-def train_op(loss, learning_rate, momentum, weight_decay, run_update_ops=True,
-             loss_scale=1.):
+def train_op(loss, learning_rate, momentum, weight_decay, bias_lr_scale=1.,
+             run_update_ops=True, loss_scale=1.):
   """One step of Nesterov SGD with weight decay, after the update ops.
 
     g = d loss / d w + weight_decay * w
@@ -58,6 +58,8 @@ def train_op(loss, learning_rate, momentum, weight_decay, run_update_ops=True,
     learning_rate: float32 scalar Tensor or float.
     momentum: float, of the optimiser (not of batch normalisation).
     weight_decay: float, per step and in units of the learning rate.
+    bias_lr_scale: float; variables in BIASES, here beta, get so many times the
+      learning rate, and as much less weight decay.
     run_update_ops: Python bool; False leaves the ops in UPDATE_OPS out, so that
       the moving statistics stay 0 and 1. That is the classic bug, kept for
       demonstrations.
@@ -70,12 +72,13 @@ def train_op(loss, learning_rate, momentum, weight_decay, run_update_ops=True,
     {variable}/Momentum: one for each trainable variable, as large as it.
     global_step: created if missing.
   Collections:
-    UPDATE_OPS is read, TRAIN_OP gets the operation.
-  Source: davidcpage/cifar10-fast, torch_backend.py nesterov_update. There the
-    loss is summed, the rate divided and the decay multiplied by the batch size,
-    which is the same.
+    UPDATE_OPS and BIASES are read, TRAIN_OP gets the operation.
+  Source: davidcpage/cifar10-fast, torch_backend.py nesterov_update; new_dawn.py
+    for the rate of biases. There the loss is summed, the rate divided and the
+    decay multiplied by the batch size, which is the same.
   """
   variables = tf.trainable_variables()
+  biases = {v.op.name for v in tf.get_collection(tf.GraphKeys.BIASES)}
   global_step = tf.train.get_or_create_global_step()
   update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
   optimizer = tf.train.MomentumOptimizer(1., momentum, use_nesterov=True)
@@ -87,7 +90,8 @@ def train_op(loss, learning_rate, momentum, weight_decay, run_update_ops=True,
   steps = []
   for gradient, variable in gradients:
     gradient = tf.cast(gradient, tf.float32) / loss_scale
-    weight = variable.read_value()
-    steps.append((learning_rate * (gradient + weight_decay * weight), variable))
+    scale = bias_lr_scale if variable.op.name in biases else 1.
+    decayed = gradient + weight_decay / scale * variable.read_value()
+    steps.append((learning_rate * scale * decayed, variable))
   with tf.control_dependencies(update_ops if run_update_ops else []):
     return optimizer.apply_gradients(steps, global_step)

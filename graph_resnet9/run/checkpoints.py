@@ -88,22 +88,21 @@ def adopt(train_dir, prefix):
     tf.train.update_checkpoint_state(train_dir, names[-1], names)
 
 
-def check(prefix, variables):
-  """Reads a checkpoint from end to end and compares it with a graph.
+def shapes(prefix):
+  """Reads a checkpoint from end to end.
 
   Without this, a damaged file surfaces as an OutOfRangeError that reads like
-  the end of the data, and a network of another size as a page of graph nodes.
+  the end of the data.
 
-  Args:
-    prefix: of the checkpoint.
-    variables: what the graph would restore, a list of variables.
+  Returns:
+    {name: list of ints} of what it holds.
   Raises:
-    UserError: a file is damaged, a variable is missing or has another shape.
+    UserError: a file is damaged.
   """
   try:
     reader = tf.train.load_checkpoint(prefix)
-    shapes = reader.get_variable_to_shape_map()
-    for name in shapes:
+    found = reader.get_variable_to_shape_map()
+    for name in found:
       reader.get_tensor(name)
   # DataLossError, NotFoundError, ...; the reader's C++ part raises Python's:
   # IndexError "Read less bytes than requested", ValueError, RuntimeError.
@@ -111,13 +110,27 @@ def check(prefix, variables):
     raise UserError(
         '%s: damaged checkpoint (%s); delete its files to go on from the one '
         'before, if any' % (prefix, str(e).splitlines()[0])) from None
-  for variable in variables:
-    name, shape = variable.op.name, variable.shape.as_list()
-    if name not in shapes:
-      raise UserError('%s: holds no variable %s: the checkpoint of another '
-                      'network' % (prefix, name))
-    if shapes[name] != shape:
+  return found
+
+
+def check(prefix, found, variables):
+  """Raises UserError where a checkpoint does not fit to what restores it.
+
+  TensorFlow would print a page of graph nodes.
+
+  Args:
+    prefix: of the checkpoint.
+    found: what it holds, as of `shapes`.
+    variables: {name in the checkpoint: variable}.
+  """
+  for name, variable in variables.items():
+    shape = variable.shape.as_list()
+    if name not in found:
+      raise UserError(
+          '%s: holds no variable %s: the checkpoint of another network, or of '
+          'other flags of the model' % (prefix, name))
+    if found[name] != shape:
       raise UserError(
           '%s: %s is %s there and %s in this graph: the checkpoint of another '
           'network, or of another --width' %
-          (prefix, name, shapes[name], shape))
+          (prefix, name, found[name], shape))

@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import dataset
+from graph_resnet9.model import average
 from graph_resnet9.model import losses
 from graph_resnet9.model import resnet9
 from graph_resnet9.run import checkpoints
@@ -50,18 +51,23 @@ class Result(NamedTuple):
                     np.nan)
 
 
-def tower(batch, training, width, precision):
+def tower(batch, training, model, mirrored):
   """The network on an inputs.queues.Batch, without augmentation.
 
   Args:
     batch: inputs.queues.Batch.
     training: Python bool; True normalises by the statistics of the batch.
-    width, precision: as the flags.
+    model: options.Model.
+    mirrored: Python bool; the mean of the logits of image and mirror image.
   Returns:
     Tower.
   """
   images = augment.normalised(augment.crops(batch.pixels, batch.indices))
-  logits = resnet9.logits(tf.cast(images, precision), training, width)
+  if mirrored:
+    images = tf.concat([images, tf.reverse(images, [2])], 0)
+  logits = resnet9.logits(images, training, **model._asdict())
+  if mirrored:
+    logits = tf.add_n(tf.split(logits, 2)) / 2
   return Tower(losses.cross_entropy(logits, batch.labels),
                tf.argmax(logits, 1, output_type=tf.int32), batch.labels)
 
@@ -93,21 +99,44 @@ def evaluate(settings):
       tf.train.get_or_create_global_step()
     batch, _, feed = examples.batch(
         settings, source, settings.split, scratch, once=True)
-    outputs = tower(batch, settings.batch_norm == 'batch', settings.model.width,
-                    settings.model.precision)
-    checkpoints.check(prefix, tf.global_variables())
-    result = result_of(_run(prefix, outputs, feed))
+    outputs = tower(batch, settings.batch_norm == 'batch', settings.model,
+                    settings.mirrored)
+    names = _names(settings, tf.global_variables())
+    result = result_of(_run(prefix, names, outputs, feed))
   summary = dict(
       checkpoint=prefix, step=_step(prefix), dataset=source.name,
       split=settings.split, examples=result.examples, loss=result.loss,
-      accuracy=result.accuracy, batch_norm=settings.batch_norm)
+      accuracy=result.accuracy, batch_norm=settings.batch_norm,
+      weights='trained' if 'linear/kernel' in names else 'average',
+      mirrored=settings.mirrored)
   return summary, result, source.class_names
 
 
-def _run(prefix, outputs, feed):
-  """Yields the values of `outputs` until the queue ends."""
+def _names(settings, variables):
+  """{name in the checkpoint: variable} for the weights that are asked for."""
+  prefix = settings.checkpoint
+  found = checkpoints.shapes(prefix)
+  trained = {variable.op.name: variable for variable in variables}
+  averages = average.names(variables)
+  names = trained
+  if settings.weights == 'average' or (
+      settings.weights == 'auto' and not found.keys().isdisjoint(averages)):
+    names = {**averages, 'global_step': trained['global_step']}
+  checkpoints.check(prefix, found, names)
+  return names
+
+
+def _run(prefix, names, outputs, feed):
+  """Yields the values of `outputs` until the queue ends.
+
+  Args:
+    prefix: of the checkpoint.
+    names: {name in the checkpoint: variable}.
+    outputs: what is fetched.
+    feed: for the session's local init op.
+  """
   creator = tf.train.ChiefSessionCreator(
-      tf.train.Scaffold(local_init_feed_dict=feed),
+      tf.train.Scaffold(saver=tf.train.Saver(names), local_init_feed_dict=feed),
       config=tf.ConfigProto(allow_soft_placement=True),
       checkpoint_filename_with_path=prefix)
   # OutOfRangeError ends the block: MonitoredSession swallows it.

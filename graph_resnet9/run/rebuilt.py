@@ -46,6 +46,6 @@ def graph(settings, scratch):
 def eval_settings(settings, prefix, batch_norm):
   """options.Eval of a run: its test images, by either statistics."""
   return options.Eval(
-      checkpoint=prefix, split='test', batch_norm=batch_norm, confusion_png='',
-      seed=settings.seed, data=settings.data, batches=settings.batches,
+      checkpoint=prefix, split='test', batch_norm=batch_norm, weights='trained',
+      mirrored=settings.mirrored, confusion_png='', seed=settings.seed, data=settings.data, batches=settings.batches,
       model=settings.model)
