@@ -46,7 +46,7 @@ def main():
                    '%(dataset)s %(split)s, step %(step)d, %(batch_norm)s '
                    'statistics' % summary)
   print('%(examples)d %(split)s images of %(dataset)s, step %(step)d, batch '
-        'norm by %(batch_norm)s statistics' % summary)
+        'norm by %(batch_norm)s statistics, %(weights)s weights' % summary)
   print('loss      %8.4f' % result.loss)
   print('accuracy  %8.2f%%' % (100 * result.accuracy))
   for name, accuracy in zip(class_names, result.class_accuracy):
