@@ -49,7 +49,7 @@ class CommandsTest(absltest.TestCase):
     result = json.loads(lines[-1])
     self.assertEqual(list(result), [
         'checkpoint', 'step', 'dataset', 'split', 'examples', 'loss',
-        'accuracy', 'batch_norm'])
+        'accuracy', 'batch_norm', 'weights', 'mirrored'])
     self.assertEqual(
         (result['step'], result['dataset'], result['examples']),
         (16, 'synthetic', 100))
