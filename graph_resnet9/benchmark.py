@@ -7,8 +7,8 @@
 A table on stdout, or one line of JSON.
 
 Measured in November 2026 on 2 cores of an AMD EPYC (Zen 5), TensorFlow 2.21,
-with batches of 512 at width 64 in float32: training 202 images/s, 91% of the
-matrix product, 1.69 times PyTorch 2.13 in its faster layout (channels_last).
+with batches of 512 at width 64 in float32: training 198 images/s, 92% of the
+matrix product, 1.74 times PyTorch 2.13 in its faster layout (channels_last).
 """
 
 import json
