@@ -49,9 +49,9 @@ class KillTest(absltest.TestCase):
     steps = []
     for kill in range(KILLS):
       process = start(broken, stdout=subprocess.PIPE, text=True)
-      latest = 8.  # Seconds: anywhere in the start, or in the first steps.
+      latest = 4.  # Seconds: anywhere in the start, or in the first steps.
       if kill % 5:
-        latest = 1.5
+        latest = .5
         # Past the head of the table steps are taken and saved; past one more
         # row than there was, an epoch has been.
         read_table(process, epochs(broken) + 1 if kill % 2 else 0)
