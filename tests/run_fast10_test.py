@@ -20,6 +20,7 @@ from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import queues
 from graph_resnet9.run import evaluation
+from graph_resnet9.run import rebuilt
 from graph_resnet9.run import report
 from graph_resnet9.run import xla
 from tests import helpers
@@ -56,11 +57,10 @@ class Fast10Test(absltest.TestCase):
   def evaluate(self, **values):
     """eval of the run: its flags, but those given; returns the summary."""
     saved = config.read_flagfile(str(self.done))
-    settings = helpers.settings(
-        options.Eval, checkpoint=str(self.done / 'model.ckpt-8'), **values)
-    settings = settings._replace(
-        data=saved.data, model=saved.model, batches=saved.batches)
-    return evaluation.evaluate(settings)[0]
+    settings = rebuilt.eval_settings(
+        saved, str(self.done / 'model.ckpt-8'), 'moving')
+    return evaluation.evaluate(
+        settings._replace(**{'weights': 'auto', **values}))[0]
 
   def test_row_is_of_the_averages_on_image_and_mirror_image(self):
     row, = report.read_rows(self.done)

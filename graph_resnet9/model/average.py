@@ -11,8 +11,8 @@ import tensorflow.compat.v1 as tf
 def averaging_op(variables, step, decay, every_steps):
   """Updates the averages: a = d * a + (1 - d) * variable.
 
-  d = decay^every_steps, after steps 1, 1 + every_steps, 1 + 2 * every_steps, ...; after the others the
-  averages stay as they are.
+  d = decay^every_steps, after steps 1, 1 + every_steps, 1 + 2 * every_steps,
+  ...; after the others the averages stay as they are.
 
   Args:
     variables: list of float32 variables, read when the op runs: build it under

@@ -83,7 +83,8 @@ def measure(settings, started):
     settings: options.Benchmark.
     started: time.perf_counter() at the start of the command.
   Returns:
-    (Speed, seconds of the ops of one training step by type, as of _op_secs).
+    (Speed, seconds of the ops of one training step by type, as of _op_secs, or
+    {} without --ops).
   Raises:
     UserError: bad data, or no PyTorch to compare with.
   """
@@ -100,7 +101,7 @@ def measure(settings, started):
         first_step_secs = time.perf_counter() - started
         session.run(graph.train_op)
         peak_mib = _peak_mib()
-        ops = _op_secs(session, graph.train_op)
+        ops = _op_secs(session, graph.train_op) if settings.ops else {}
         works = {
             'product': (lambda: session.run(product), _PRODUCTS),
             'forward': (lambda: session.run(graph.logits.op), settings.steps),
