@@ -15,7 +15,7 @@ from tensorflow.python.framework import kernels
 
 from graph_resnet9 import options
 from graph_resnet9.inputs import dataset
-from graph_resnet9.run import training
+from graph_resnet9.run import training_graph
 from tests import helpers
 
 FAST10 = '%s' % (helpers.ROOT / 'flags' / 'fast10.flags')
@@ -58,7 +58,7 @@ class PlacementTest(parameterized.TestCase):
     settings = helpers.settings(
         options.Train, **{**helpers.TINY, **values}, train_dir='-')
     with tempfile.TemporaryDirectory() as scratch:
-      graph = training.build(settings, dataset.find('synthetic'), scratch)
+      graph = training_graph.build(settings, dataset.find('synthetic'), scratch)
     return ancestors(graph.train_op)
 
   @parameterized.product(

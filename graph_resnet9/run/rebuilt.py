@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9 import config
 from graph_resnet9 import options
 from graph_resnet9.inputs import dataset
-from graph_resnet9.run import training
+from graph_resnet9.run import training_graph
 
 
 def settings_of(prefix, data_dir):
@@ -39,7 +39,7 @@ def graph(settings, scratch):
   """
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
   with tf.Graph().as_default() as built:
-    train_graph = training.build(settings, source, scratch)
+    train_graph = training_graph.build(settings, source, scratch)
   return built, train_graph.feed
 
 

@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from graph_resnet9.inputs import dataset
 from graph_resnet9.run import torch_peer
-from graph_resnet9.run import training
+from graph_resnet9.run import training_graph
 
 _WARM_UP_STEPS = 2
 _PRODUCT_SIDE = 4096  # Of the matrices whose product is the yardstick.
@@ -92,7 +92,7 @@ def measure(settings, started):
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
   with tempfile.TemporaryDirectory() as scratch:
     with tf.Graph().as_default():
-      graph = training.build(settings, source, scratch)
+      graph = training_graph.build(settings, source, scratch)
       matrix = tf.get_variable(
           'matrix', [_PRODUCT_SIDE] * 2, use_resource=True, trainable=False)
       product = tf.matmul(matrix, matrix).op
@@ -157,7 +157,7 @@ def _input_secs(settings, source, scratch, kind, shuffle):
   settings = settings._replace(batches=settings.batches._replace(
       input=kind, shuffle=shuffle, min_after_dequeue=None, capacity=None))
   with tf.Graph().as_default():
-    batch = training.input_batch(settings, source, scratch)
+    batch = training_graph.input_batch(settings, source, scratch)
     with _session(batch.feed) as session:
       return _in_turn({'input': (lambda: session.run(batch.images.op),
                                  _INPUT_STEPS)}, 1)['input']
