@@ -7,7 +7,10 @@ flags.disclaim_key_flags()  # They are the command's: its --help lists them.
 
 def define_lint_flags(flag_values=flags.FLAGS):
   """The flags of graph_resnet9.lint."""
-  _define_meta_graph_flag(flag_values, required=True)
+  flags.DEFINE_string(
+      'meta_graph', None, 'The .meta file of a graph, as tf.train.Saver writes '
+      'it beside a checkpoint; or a SavedModel, its directory or the file '
+      'saved_model.pb in it.', flag_values=flag_values, required=True)
   flags.DEFINE_list(
       'train_op', [], 'Names of the ops that a step runs, all of them, with '
       'commas between them; by default the ops that change trained variables, '
@@ -39,7 +42,10 @@ def define_recalibrate_flags(flag_values=flags.FLAGS):
 
 
 def _define_session_flags(flag_values, batches):
-  _define_meta_graph_flag(flag_values, required=False)
+  flags.DEFINE_string(
+      'meta_graph', None, 'The .meta file of a training graph, as '
+      'tf.train.Saver writes it beside a checkpoint; by default '
+      'CHECKPOINT.meta.', flag_values=flag_values)
   flags.DEFINE_string(
       'checkpoint', None, 'Prefix of a checkpoint of the graph; or a train_dir '
       'of graph_resnet9.train.', flag_values=flag_values, required=True)
@@ -56,10 +62,3 @@ def _define_session_flags(flag_values, batches):
       'data_dir', '', 'Folder with CIFAR-10, for checkpoints of '
       'graph_resnet9.train; by default that of the training.',
       flag_values=flag_values)
-
-
-def _define_meta_graph_flag(flag_values, required):
-  flags.DEFINE_string(
-      'meta_graph', None, 'The .meta file of a training graph, as '
-      'tf.train.Saver writes it beside a checkpoint; by default (except in '
-      'lint) CHECKPOINT.meta.', flag_values=flag_values, required=required)

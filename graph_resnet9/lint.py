@@ -3,6 +3,7 @@
   python -m graph_resnet9.lint --meta_graph=/tmp/r9/model.ckpt-776.meta
   python -m graph_resnet9.lint --meta_graph=FILE.meta --checkpoint=PREFIX \\
       --train_op=train_op --format=json
+  python -m graph_resnet9.lint --meta_graph=SAVED_MODEL_DIR
 
 Finds update ops that no step runs, statistics that are not saved or still 0 and
 1, batches of one example and a dozen faults more; docs/doctor.md lists them.
@@ -22,7 +23,7 @@ def main():
   from graph_resnet9.batchnorm import program
   settings = config.read(options.Lint)
   report = graph_lint.lint_meta_graph(
-      program.read_meta_graph(settings.meta_graph), settings.train_op,
+      program.read_graph(settings.meta_graph), settings.train_op,
       settings.checkpoint)
   print(findings.to_json(report) if settings.format == 'json' else report)
   return 1 if report.errors else 0

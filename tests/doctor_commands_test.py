@@ -15,6 +15,7 @@ from absl import flags
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import config
@@ -199,8 +200,8 @@ class DoctorTest(parameterized.TestCase):
     self.refuses(name, saved, 'not a MetaGraphDef|no graph',
                  meta_graph=saved.prefix + '.data-00000-of-00001')
 
-  @parameterized.parameters(*COMMANDS)
-  def test_saved_model(self, name):
+  @parameterized.parameters('diagnose', 'recalibrate')
+  def test_saved_model_is_no_training_graph(self, name):
     saved = self.saved(placeholder)
     folder = self.dir / 'exported'
     folder.mkdir()
@@ -210,6 +211,65 @@ class DoctorTest(parameterized.TestCase):
     self.refuses(name, saved, 'saved_model.pb: a SavedModel; give the .meta',
                  meta_graph=folder / 'saved_model.pb')
     self.refuses(name, saved, 'a directory; give the .meta',
+                 meta_graph=self.dir)
+
+  @parameterized.parameters(
+      (dict(training=False), None),
+      (dict(training=True), 'evaluation-by-batch-statistics'),
+      (dict(training=False, axis=1), 'gamma-not-channels'))
+  def test_lint_takes_a_saved_model(self, values, expected):
+    with tf.Graph().as_default(), tf.Session() as session:
+      x = tf.placeholder(tf.float32, [None, 8, 8, 4], 'x')
+      y = tf.layers.batch_normalization(tf.layers.conv2d(x, 5, 3), **values)
+      session.run(tf.global_variables_initializer())
+      builder = tf.saved_model.Builder(str(self.dir / 'model'))
+      # is_training=True and data_format='NHWC' are defaults: left out.
+      builder.add_meta_graph_and_variables(
+          session, ['serve'], {'serving_default':
+              tf.saved_model.predict_signature_def({'x': x}, {'y': y})},
+          strip_default_attrs=True)
+      builder.save()
+    for path in ('model', 'model/saved_model.pb'):
+      code, text = run('lint', meta_graph=self.dir / path, format='json')
+      self.assertEqual([f['code'] for f in json.loads(text)['findings']],
+                       [expected] if expected else [])
+      self.assertEqual(code, bool(expected))
+
+  def test_lint_takes_a_saved_model_of_tensorflow_2(self):
+    class Model(tf2.Module):
+      """A normalisation by moving statistics, or by those of the batch."""
+
+      def __init__(self, training):
+        super().__init__()
+        self.training = training
+        self.stored = [tf2.Variable(tf2.fill([4], k)) for k in (1., 0., 0., 1.)]
+
+      @tf2.function(input_signature=[tf2.TensorSpec([None, 8, 8, 4])])
+      def __call__(self, x):
+        gamma, beta, mean, variance = [v.read_value() for v in self.stored]
+        return tf.nn.fused_batch_norm(
+            x, gamma, beta, *([] if self.training else [mean, variance]),
+            is_training=self.training)[0]
+
+    for training, code in ((False, 0), (True, 1)):
+      folder = self.dir / str(training)
+      tf2.saved_model.save(Model(training), str(folder))
+      self.assertEqual(run('lint', meta_graph=folder)[0], code)
+
+  def test_lint_of_a_saved_model_that_is_damaged(self):
+    saved = self.saved(placeholder)
+    path = self.dir / 'saved_model.pb'
+    for content, expected in ((b'\x08\x01', 'without a graph for serving'),
+                              (b'', 'without a graph for serving'),
+                              (b'\xff' * 9, 'not a SavedModel, or a truncated')):
+      path.write_bytes(content)
+      self.refuses('lint', saved, 'saved_model.pb: .*' + expected,
+                   meta_graph=path)
+      self.refuses('lint', saved, 'saved_model.pb: .*' + expected,
+                   meta_graph=self.dir)
+    path.unlink()
+    self.refuses('lint', saved, 'No such file', meta_graph=path)
+    self.refuses('lint', saved, 'a directory; give the .meta',
                  meta_graph=self.dir)
 
   @parameterized.parameters('diagnose', 'recalibrate')

@@ -6,9 +6,13 @@ from typing import Any, FrozenSet, NamedTuple, Optional, Tuple
 from google.protobuf import message
 import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import variable_pb2
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
 
 from graph_resnet9.batchnorm import graph_view
 from graph_resnet9.errors import UserError
+
+_SAVED_MODEL = 'saved_model.pb'
 
 
 class Program(NamedTuple):
@@ -56,8 +60,11 @@ def of_meta_graph(meta_graph):
     raise ValueError('its collections hold no variables') from None
   names[tf.GraphKeys.TRAIN_OP] = (
       meta_graph.collection_def[tf.GraphKeys.TRAIN_OP].node_list.value)
+  graph_def = meta_graph.graph_def
+  if meta_graph.meta_info_def.stripped_default_attrs:
+    graph_def = _with_defaults(graph_def)
   return _program(
-      _with_shapes(meta_graph.graph_def), names,
+      _with_shapes(graph_def), names,
       [meta_graph.saver_def] if meta_graph.HasField('saver_def') else [])
 
 
@@ -76,6 +83,21 @@ def _program(graph_def, names, saver_defs):
       nodes(names[tf.GraphKeys.TRAIN_OP]),
       tuple(node for node in among if node.op in writers),
       step[0].partition(':')[0] if step else None)
+
+
+def _with_defaults(graph_def):
+  """The GraphDef with the attributes that were left out at their defaults.
+
+  data_format of a convolution is one, by which the rules know its channels.
+  """
+  filled = tf.GraphDef.FromString(graph_def.SerializeToString())
+  bodies = [filled.node] + [f.node_def for f in filled.library.function]
+  for node in (node for body in bodies for node in body):
+    op = op_def_registry.get(node.op)
+    for attr in op.attr if op else ():
+      if attr.HasField('default_value') and attr.name not in node.attr:
+        node.attr[attr.name].CopyFrom(attr.default_value)
+  return filled
 
 
 def _with_shapes(graph_def):
@@ -124,6 +146,30 @@ def checkpoint_slices(program):
   return found
 
 
+def read_graph(path):
+  """The MetaGraphDef of a .meta file or of a SavedModel.
+
+  Args:
+    path: of the file; or the directory of a SavedModel, or saved_model.pb in
+      it. Of several graphs there the one for serving is taken.
+  Raises:
+    UserError: no such file, or not one of these, or a damaged one.
+  """
+  inside = os.path.join(path, _SAVED_MODEL)
+  if os.path.isdir(path) and os.path.exists(inside):
+    path = inside
+  if os.path.basename(path) != _SAVED_MODEL:
+    return read_meta_graph(path)
+  graphs = list(_read(path, saved_model_pb2.SavedModel).meta_graphs)
+  if len(graphs) > 1:
+    graphs = [graph for graph in graphs if tf.saved_model.tag_constants.SERVING
+              in graph.meta_info_def.tags]
+  if len(graphs) != 1 or not graphs[0].graph_def.node:
+    raise UserError('--meta_graph=%s: a SavedModel without a graph for '
+                    'serving' % path)
+  return graphs[0]
+
+
 def read_meta_graph(path):
   """The MetaGraphDef of a .meta file.
 
@@ -134,20 +180,25 @@ def read_meta_graph(path):
     raise UserError(
         '--meta_graph=%s: a directory%s; give the .meta file that tf.train.'
         'Saver writes beside a checkpoint' % (path, ' with a SavedModel' if
-        os.path.exists(os.path.join(path, 'saved_model.pb')) else ''))
-  if os.path.basename(path).startswith('saved_model.pb'):
+        os.path.exists(os.path.join(path, _SAVED_MODEL)) else ''))
+  if os.path.basename(path).startswith(_SAVED_MODEL):
     raise UserError(
         '--meta_graph=%s: a SavedModel; give the .meta file that '
         'tf.train.Saver writes beside a checkpoint' % path)
-  try:
-    with open(path, 'rb') as f:
-      meta_graph = tf.MetaGraphDef.FromString(f.read())
-  except OSError as e:
-    raise UserError('--meta_graph=%s: %s' % (path, e.strerror)) from None
-  except message.DecodeError:
-    raise UserError('--meta_graph=%s: not a MetaGraphDef, or a truncated one; '
-                    'give a whole .meta file' % path) from None
+  meta_graph = _read(path, tf.MetaGraphDef)
   if not meta_graph.graph_def.node:
     raise UserError('--meta_graph=%s: no graph in this file; give the .meta '
                     'file that tf.train.Saver writes' % path)
   return meta_graph
+
+
+def _read(path, kind):
+  """The protocol buffer in a file; raises UserError."""
+  try:
+    with open(path, 'rb') as f:
+      return kind.FromString(f.read())
+  except OSError as e:
+    raise UserError('--meta_graph=%s: %s' % (path, e.strerror)) from None
+  except message.DecodeError:
+    raise UserError('--meta_graph=%s: not a %s, or a truncated one; give a '
+                    'whole file' % (path, kind.DESCRIPTOR.name)) from None
