@@ -8,6 +8,7 @@ import os
 
 from absl import flags
 
+from graph_resnet9 import cluster_flags
 from graph_resnet9 import options
 from graph_resnet9 import recipe_flags
 from graph_resnet9.errors import UserError
@@ -27,6 +28,8 @@ def define_train_flags(flag_values=flags.FLAGS):
       'save_secs', 600, 'Save a checkpoint after so many seconds, besides the '
       'one of each epoch.', 0, None, flag_values)
   recipe_flags.define_recipe(flag_values)
+  cluster_flags.define_num_gpus(flag_values)
+  cluster_flags.define_cluster(flag_values)
 
 
 def define_benchmark_flags(flag_values=flags.FLAGS):
@@ -48,6 +51,7 @@ def define_benchmark_flags(flag_values=flags.FLAGS):
       'json', False, 'Print one line of JSON instead of the table.',
       flag_values=flag_values)
   recipe_flags.define_recipe(flag_values)
+  cluster_flags.define_num_gpus(flag_values)
 
 
 def define_eval_flags(flag_values=flags.FLAGS):
@@ -94,6 +98,32 @@ def define_demo_flags(flag_values=flags.FLAGS):
       flag_values=flag_values)
 
 
+def define_export_flags(flag_values=flags.FLAGS):
+  """The flags of graph_resnet9.export."""
+  flags.DEFINE_string(
+      'checkpoint', None, 'A train_dir (its newest checkpoint), a checkpoint '
+      'prefix, or its .index file; flags.txt beside it says what network it is '
+      'of.', flag_values=flag_values, required=True)
+  flags.DEFINE_string(
+      'export_dir', None, 'New directory for the SavedModel; for TensorFlow '
+      'Serving one whose name is a number, the version.',
+      flag_values=flag_values, required=True)
+  flags.DEFINE_enum(
+      'weights', 'auto', ['auto', 'average', 'trained'], 'The averages of '
+      '--ema_decay, or the weights as trained; auto: the averages where the '
+      'checkpoint has them.', flag_values=flag_values)
+  flags.DEFINE_bool(
+      'mirrored', False, 'Answer by the mean of the logits of an image and its '
+      'mirror image; by default as flags.txt says.', flag_values=flag_values)
+
+
+def define_predict_flags(flag_values=flags.FLAGS):
+  """The flags of graph_resnet9.predict."""
+  flags.DEFINE_string(
+      'export_dir', None, 'What graph_resnet9.export has written.',
+      flag_values=flag_values, required=True)
+
+
 # Settings from and to flags.
 
 
@@ -106,12 +136,12 @@ def read(kind, flag_values=flags.FLAGS):
 
 
 def flagfile_text(settings):
-  """A flagfile of Train settings, all but train_dir, to run them again."""
+  """A flagfile of Train settings, to run them again elsewhere."""
   lines = ['# python -m graph_resnet9.train --flagfile=THIS --train_dir=NEW']
   for name, value in options.flat(settings).items():
     if isinstance(value, tuple):
       value = recipe_flags.FloatsSerializer().serialize(value)
-    if value is not None and name != 'train_dir':
+    if value is not None and name not in options.PROCESS_FLAGS:
       lines.append('--%s=%s' % (name, value))
   return '\n'.join(lines) + '\n'
 

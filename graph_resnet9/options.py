@@ -6,9 +6,13 @@ these. A leaf.
 
 from typing import List, NamedTuple, Optional, Tuple
 
-# What may change from one session of a run to the next: nothing here touches
-# the weights.
-SESSION_FLAGS = ('train_dir', 'data_dir', 'save_secs')
+# What tells the processes of a cluster apart, and one place from another; not
+# kept with a run.
+PROCESS_FLAGS = ('train_dir', 'job_name', 'task_index', 'ps_hosts',
+                 'worker_hosts', 'bind')
+# What may change from one session of a run to the next: none of these is part
+# of the recipe.
+SESSION_FLAGS = PROCESS_FLAGS + ('data_dir', 'save_secs', 'wait_secs')
 
 
 class Data(NamedTuple):
@@ -56,6 +60,16 @@ class Optimizer(NamedTuple):
   update_ops: str
 
 
+class Cluster(NamedTuple):
+  job_name: str
+  task_index: int
+  ps_hosts: List[str]
+  worker_hosts: List[str]
+  sync: bool
+  bind: str
+  wait_secs: float
+
+
 class Train(NamedTuple):
   """Everything that graph_resnet9.train is told."""
   train_dir: str
@@ -69,6 +83,8 @@ class Train(NamedTuple):
   ghost_batch: int
   xla: str
   mirrored: bool
+  num_gpus: int
+  cluster: Cluster
 
 
 class Benchmark(NamedTuple):
@@ -87,6 +103,7 @@ class Benchmark(NamedTuple):
   ghost_batch: int
   xla: str
   mirrored: bool
+  num_gpus: int
 
 
 class Eval(NamedTuple):
@@ -101,6 +118,19 @@ class Eval(NamedTuple):
   data: Data
   batches: Batches
   model: Model
+
+
+class Export(NamedTuple):
+  """Everything that graph_resnet9.export is told."""
+  checkpoint: str
+  export_dir: str
+  weights: str
+  mirrored: bool
+
+
+class Predict(NamedTuple):
+  """Everything that graph_resnet9.predict is told, besides the files."""
+  export_dir: str
 
 
 class Demo(NamedTuple):

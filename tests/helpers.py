@@ -32,10 +32,11 @@ def arguments(**values):
 
 
 def settings(kind, **values):
-  """options.Train or options.Eval from flag values."""
+  """options.Train, Eval or Export from flag values."""
   flag_values = flags.FlagValues()
   define = {options.Train: config.define_train_flags,
-            options.Eval: config.define_eval_flags}[kind]
+            options.Eval: config.define_eval_flags,
+            options.Export: config.define_export_flags}[kind]
   define(flag_values)
   flag_values(['command'] + arguments(**values))
   return config.read(kind, flag_values)

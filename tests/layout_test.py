@@ -15,7 +15,8 @@ LEAVES = {'errors'}
 ALLOWED = {
     'errors': set(),
     'options': set(),
-    'config': {'options', 'recipe_flags'},
+    'config': {'options', 'recipe_flags', 'cluster_flags'},
+    'cluster_flags': {'recipe_flags'},
     'recipe_flags': set(),
     'doctor_flags': set(),
     'command_line': set(),
@@ -27,7 +28,7 @@ ALLOWED = {
 }
 # These load before TensorFlow, or are worth having without it.
 WITHOUT_TENSORFLOW = (
-    '__init__.py', 'config.py', 'doctor_flags.py', 'options.py',
+    '__init__.py', 'cluster_flags.py', 'config.py', 'doctor_flags.py', 'options.py',
     'recipe_flags.py',
     'inputs/dataset.py', 'inputs/download.py', 'inputs/formats.py', 'inputs/pickles.py',
     'inputs/synthetic.py', 'demos/__init__.py', 'demos/report.py',

@@ -23,7 +23,7 @@ FAST10 = '%s' % (helpers.ROOT / 'flags' / 'fast10.flags')
 # and the step counter, which the hooks read.
 HOST = {'FIFOQueueV2', 'QueueDequeueV2', 'RandomShuffleQueueV2',
         'QueueDequeueManyV2', 'VarHandleOp', 'ResourceGather', 'Const',
-        'AssignAddVariableOp'}
+        'AssignAddVariableOp', 'Split'}
 
 
 def ancestors(op):

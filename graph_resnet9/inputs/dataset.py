@@ -83,7 +83,7 @@ def _path(data_dir):
   return path
 
 
-def load(source, split, examples=0, order='file'):
+def load(source, split, examples=0, order='file', share=(0, 1)):
   """Loads one split into memory.
 
   Args:
@@ -91,6 +91,7 @@ def load(source, split, examples=0, order='file'):
     split: 'train' or 'test'.
     examples: use that many, the first ones; 0: all.
     order: 'file', or 'class_sorted': all of class 0, then all of class 1, ...
+    share: (index, count), as of formats.Split.share.
   Returns:
     formats.Split.
   Raises:
@@ -106,29 +107,30 @@ def load(source, split, examples=0, order='file'):
   if order == 'class_sorted':
     rank = np.argsort(data.labels, kind='stable')
     data = formats.Split(data.images[rank], data.labels[rank])
-  return data
+  return data.share(*share)
 
 
-def record_files(source, split, folder, examples=0, order='file'):
+def record_files(source, split, folder, examples=0, order='file',
+                 share=(0, 1)):
   """Files in the binary layout, for a reader that does not load the split.
 
   The files of a cifar-10-batches-bin folder are checked one at a time and used
-  as they are. Every other source, and a choice of examples or order, is written
-  into `folder` first.
+  as they are. Every other source, and a choice of examples, order or share, is
+  written into `folder` first.
 
   Args:
-    source, split, examples, order: as of load.
+    source, split, examples, order, share: as of load.
     folder: an existing directory, for files that have to be written.
   Returns:
     (list of paths, number of examples in them).
   """
   if (os.path.basename(os.path.normpath(source.path)) == formats.BINARY_FOLDER
-      and not examples and order == 'file'):
+      and not examples and order == 'file' and share == (0, 1)):
     count = sum(len(part.labels) for _, part in
                 formats.read_layout(source.path, _STEMS[split]))
     return [os.path.join(source.path, stem + '.bin')
             for stem in _STEMS[split]], count
-  data = load(source, split, examples, order)
+  data = load(source, split, examples, order, share)
   path = os.path.join(folder, split + '.bin')
   formats.encode_records(data).tofile(path)
   return [path], len(data.labels)

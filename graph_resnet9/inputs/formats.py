@@ -50,6 +50,11 @@ class Split(NamedTuple):
     """The first `examples` of the split; all of them if 0."""
     return Split(*(part[:examples or None] for part in self))
 
+  def share(self, index, count):
+    """Every `count`-th example from `index` on; all shares are as large."""
+    size = len(self.labels) // count
+    return Split(*(part[index::count][:size] for part in self))
+
 
 def decode_records(data, name, records=FILE_RECORDS):
   """Decodes one file of the binary layout.

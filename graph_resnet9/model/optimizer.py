@@ -42,7 +42,7 @@ def learning_rate(global_step, steps_per_epoch, epochs, values):
 
 
 def train_op(loss, learning_rate, momentum, weight_decay, bias_lr_scale=1.,
-             run_update_ops=True, loss_scale=1.):
+             run_update_ops=True, loss_scale=1., wrap=None):
   """One step of Nesterov SGD with weight decay, after the update ops.
 
     g = d loss / d w + weight_decay * w
@@ -66,6 +66,8 @@ def train_op(loss, learning_rate, momentum, weight_decay, bias_lr_scale=1.,
     loss_scale: float; gradients are taken of loss_scale * loss and divided by
       it in float32. Small float16 gradients survive; a power of two changes no
       bit of a float32 result.
+    wrap: function from the tf.train.Optimizer to the one that applies the
+      gradients, such as a tf.train.SyncReplicasOptimizer around it.
   Returns:
     An Operation that takes the step, then adds 1 to global_step.
   Variables:
@@ -82,8 +84,12 @@ def train_op(loss, learning_rate, momentum, weight_decay, bias_lr_scale=1.,
   global_step = tf.train.get_or_create_global_step()
   update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
   optimizer = tf.train.MomentumOptimizer(1., momentum, use_nesterov=True)
+  if wrap:
+    optimizer = wrap(optimizer)
+  # Each gradient is computed on the device of what it is the gradient of.
   gradients = optimizer.compute_gradients(
-      loss * loss_scale if loss_scale != 1 else loss, variables)
+      loss * loss_scale if loss_scale != 1 else loss, variables,
+      colocate_gradients_with_ops=True)
   missing = [v.op.name for g, v in gradients if g is None]
   if missing:
     raise ValueError('the loss does not depend on %s' % ', '.join(missing))
@@ -93,5 +99,9 @@ def train_op(loss, learning_rate, momentum, weight_decay, bias_lr_scale=1.,
     scale = bias_lr_scale if variable.op.name in biases else 1.
     decayed = gradient + weight_decay / scale * variable.read_value()
     steps.append((learning_rate * scale * decayed, variable))
+  # The gradients wait for the update ops, and the train op for the gradients.
+  # Around apply_gradients this block would catch the ops of a
+  # SyncReplicasOptimizer, too, which then take batches of their own.
   with tf.control_dependencies(update_ops if run_update_ops else []):
-    return optimizer.apply_gradients(steps, global_step)
+    steps = [(tf.identity(step), variable) for step, variable in steps]
+  return optimizer.apply_gradients(steps, global_step)

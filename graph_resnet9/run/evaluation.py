@@ -62,14 +62,28 @@ def tower(batch, training, model, mirrored):
   Returns:
     Tower.
   """
-  images = augment.normalised(augment.crops(batch.pixels, batch.indices))
+  scores = logits(augment.crops(batch.pixels, batch.indices), training, model,
+                  mirrored)
+  return Tower(losses.cross_entropy(scores, batch.labels),
+               tf.argmax(scores, 1, output_type=tf.int32), batch.labels)
+
+
+def logits(images, training, model, mirrored):
+  """The logits of images as they are in the data set.
+
+  Args:
+    images: [batch, 32, 32, 3] uint8 Tensor.
+    training, model, mirrored: as of tower.
+  Returns:
+    [batch, 10] float32 Tensor.
+  """
+  images = augment.normalised(images)
   if mirrored:
     images = tf.concat([images, tf.reverse(images, [2])], 0)
-  logits = resnet9.logits(images, training, **model._asdict())
+  scores = resnet9.logits(images, training, **model._asdict())
   if mirrored:
-    logits = tf.add_n(tf.split(logits, 2)) / 2
-  return Tower(losses.cross_entropy(logits, batch.labels),
-               tf.argmax(logits, 1, output_type=tf.int32), batch.labels)
+    scores = tf.add_n(tf.split(scores, 2)) / 2
+  return scores
 
 
 def result_of(values):
@@ -101,29 +115,40 @@ def evaluate(settings):
         settings, source, settings.split, scratch, once=True)
     outputs = tower(batch, settings.batch_norm == 'batch', settings.model,
                     settings.mirrored)
-    names = _names(settings, tf.global_variables())
+    names = restored_names(prefix, settings.weights, tf.global_variables())
     result = result_of(_run(prefix, names, outputs, feed))
   summary = dict(
-      checkpoint=prefix, step=_step(prefix), dataset=source.name,
+      checkpoint=prefix, step=checkpoint_step(prefix), dataset=source.name,
       split=settings.split, examples=result.examples, loss=result.loss,
       accuracy=result.accuracy, batch_norm=settings.batch_norm,
-      weights='trained' if 'linear/kernel' in names else 'average',
-      mirrored=settings.mirrored)
+      weights=weights_kind(names), mirrored=settings.mirrored)
   return summary, result, source.class_names
 
 
-def _names(settings, variables):
-  """{name in the checkpoint: variable} for the weights that are asked for."""
-  prefix = settings.checkpoint
+def restored_names(prefix, weights, variables):
+  """{name in the checkpoint: variable} for the weights that are asked for.
+
+  Args:
+    prefix: of the checkpoint.
+    weights: 'average', 'trained', or 'auto': averages where it has them.
+    variables: those of a graph for evaluation.
+  Raises:
+    UserError: the checkpoint is damaged, or does not fit.
+  """
   found = checkpoints.shapes(prefix)
-  trained = {variable.op.name: variable for variable in variables}
+  names = {variable.op.name: variable for variable in variables}
   averages = average.names(variables)
-  names = trained
-  if settings.weights == 'average' or (
-      settings.weights == 'auto' and not found.keys().isdisjoint(averages)):
-    names = {**averages, 'global_step': trained['global_step']}
+  if weights == 'average' or (
+      weights == 'auto' and not found.keys().isdisjoint(averages)):
+    names = {**averages, **{name: variable for name, variable in names.items()
+                            if not variable.dtype.is_floating}}
   checkpoints.check(prefix, found, names)
   return names
+
+
+def weights_kind(names):
+  """'trained' or 'average': which ones restored_names has chosen."""
+  return 'trained' if 'linear/kernel' in names else 'average'
 
 
 def _run(prefix, names, outputs, feed):
@@ -145,5 +170,6 @@ def _run(prefix, names, outputs, feed):
       yield session.run(outputs)
 
 
-def _step(prefix):
+def checkpoint_step(prefix):
+  """The global step of a checkpoint."""
   return int(tf.train.load_variable(prefix, 'global_step'))

@@ -81,6 +81,19 @@ class Progress(StepValues):
     self._bar.close()
 
 
+class StepCount(StepValues):
+  """Counts the steps of this session's own, and remembers the last."""
+
+  def __init__(self, step):
+    super().__init__(step=step)
+    self.steps = self.step = 0
+
+  def after_step(self, run_context, step):
+    del run_context
+    self.steps += 1
+    self.step = int(step)
+
+
 class EpochReport(StepValues):
   """At the end of an epoch: evaluates, prints a row, records it."""
 
@@ -116,8 +129,14 @@ class EpochReport(StepValues):
     """report.Row of every epoch so far."""
     return list(self._rows)
 
-  def _at_border(self, step):
-    return step % self._steps_per_epoch == 0 or step == self._last_step
+  def _due(self, step):
+    """Whether an epoch, or the run, has ended since the last row.
+
+    In a cluster the steps of other workers come in between.
+    """
+    done = self._rows[-1].step if self._rows else 0
+    return (step // self._steps_per_epoch > done // self._steps_per_epoch
+            or step >= self._last_step > done)
 
   def after_create_session(self, session, coord):
     del coord
@@ -126,24 +145,23 @@ class EpochReport(StepValues):
     # A row that is ahead of the checkpoint will come again.
     self._rows = [row for row in report.read_rows(self._train_dir)
                   if row.step <= step]
-    print(report.table_header(), flush=True)
-    for row in self._rows:
-      print(report.table_row(row), flush=True)
-    if step and self._at_border(step) and (
-        not self._rows or self._rows[-1].step < step):
-      self._report(session, step, learning_rate)  # Interrupted in evaluation.
-    self._start()
+    if self._begin is None:  # Not again when a lost session has been made anew.
+      print(report.table_header(), flush=True)
+      for row in self._rows:
+        print(report.table_row(row), flush=True)
+    self._start(step)
+    if self._due(step):  # Interrupted in evaluation.
+      self._report(session, step, learning_rate)
 
-  def _start(self):
+  def _start(self, step):
     self._losses, self._accuracies = [], []
-    self._begin = time.time()
+    self._first_step, self._begin = step, time.time()
 
   def after_step(self, run_context, step, learning_rate, loss, accuracy):
     self._losses.append(loss)
     self._accuracies.append(accuracy)
-    if self._at_border(step) and not self._interrupted():
+    if self._due(step) and not self._interrupted():
       self._report(run_context.session, step, learning_rate)
-      self._start()
 
   def _report(self, session, step, learning_rate):
     steps = len(self._losses)
@@ -162,10 +180,12 @@ class EpochReport(StepValues):
         total_secs=total_secs + train_secs)
     self._rows.append(row)
     report.write_rows(self._train_dir, self._rows)
-    report.write_summary(self._writer, row, steps * self._batch_size)
+    report.write_summary(self._writer, row,
+                         (step - self._first_step) * self._batch_size)
     # Above the progress bar where there is one.
     with tqdm.tqdm.external_write_mode(file=sys.stdout):
       print(report.table_row(row), flush=True)
+    self._start(step)
 
 
 class Checkpoints(StepValues):
@@ -199,7 +219,8 @@ class Checkpoints(StepValues):
       self._save(session, step)
 
   def after_step(self, run_context, step):
-    if (step % self._steps_per_epoch == 0
+    if (step // self._steps_per_epoch
+        > self._saved_step // self._steps_per_epoch
         or time.time() - self._saved_at >= self._save_secs):
       self._save(run_context.session, step)
 

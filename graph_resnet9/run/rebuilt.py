@@ -39,7 +39,10 @@ def graph(settings, scratch):
   """
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
   with tf.Graph().as_default() as built:
-    train_graph = training_graph.build(settings, source, scratch)
+    # As many towers, wherever they run now.
+    train_graph = training_graph.build(
+        settings, source, scratch,
+        training_graph.Replica(towers=('',) * settings.num_gpus))
   return built, train_graph.feed
 
 

@@ -92,7 +92,9 @@ def measure(settings, started):
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
   with tempfile.TemporaryDirectory() as scratch:
     with tf.Graph().as_default():
-      graph = training_graph.build(settings, source, scratch)
+      graph = training_graph.build(
+          settings, source, scratch, training_graph.Replica(
+              towers=training_graph.towers(settings.num_gpus)))
       matrix = tf.get_variable(
           'matrix', [_PRODUCT_SIDE] * 2, use_resource=True, trainable=False)
       product = tf.matmul(matrix, matrix).op

@@ -1,7 +1,5 @@
 """The directory of a run: whose it is, and where the run goes on."""
 
-import os
-
 from graph_resnet9 import config
 from graph_resnet9 import options
 from graph_resnet9.errors import UserError

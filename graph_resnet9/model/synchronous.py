@@ -1,0 +1,31 @@
+"""One step from the gradients of several workers."""
+
+import tensorflow.compat.v1 as tf
+
+
+class Optimizer(tf.train.SyncReplicasOptimizer):
+  """tf.train.SyncReplicasOptimizer that takes one gradient for each worker.
+
+  It takes the first so many that come, and a fast worker may supply two of
+  them. A worker that dies stalls the others until it is there again.
+  """
+
+  def __init__(self, optimizer, workers):
+    """Makes the optimizer.
+
+    Args:
+      optimizer: tf.train.Optimizer, which applies the mean of the gradients.
+      workers: int.
+    """
+    super().__init__(optimizer, workers, total_num_replicas=workers)
+
+  def get_chief_queue_runner(self):
+    """As of tf.train.SyncReplicasOptimizer, but quiet at the end.
+
+    The thread of this runner waits for gradients until its session is closed,
+    and would then die with a traceback.
+    """
+    runner = super().get_chief_queue_runner()
+    return tf.train.QueueRunner(
+        runner.queue, runner.enqueue_ops, queue_closed_exception_types=(
+            tf.errors.OutOfRangeError, tf.errors.CancelledError))

@@ -1,0 +1,68 @@
+"""TCP without TensorFlow: who answers, and who may call."""
+
+import contextlib
+import ipaddress
+import os
+import socket
+import stat
+
+from graph_resnet9.errors import UserError
+
+_TIMEOUT_SECS = 2
+
+
+def answers(host):
+  """Whether something listens at HOST:PORT."""
+  name, port = host.rsplit(':', 1)
+  try:
+    socket.create_connection((name, int(port)), _TIMEOUT_SECS).close()
+    return True
+  except OSError:
+    return False
+
+
+def silent(host, secs):
+  """What to say of a host that has not answered for too long."""
+  return ('%s: has not answered for %g s (--wait_secs); is it running, and is '
+          'its address the same for every process?' % (host, secs))
+
+
+def is_loopback(name):
+  """Whether a host name means this machine and no network."""
+  try:
+    found = socket.getaddrinfo(name, None)
+  except OSError:
+    return False
+  return all(ipaddress.ip_address(address[0].split('%')[0]).is_loopback
+             for *_, address in found)
+
+
+def keep_to_loopback(port):
+  """Makes the sockets that listen on a port of this process deaf to networks.
+
+  A tf.train.Server listens on all interfaces, whatever its address says. Bound
+  to the device lo, its socket gets nothing that comes in through another one.
+
+  Raises:
+    UserError: the system cannot do that (it takes Linux 5.7).
+  """
+  try:
+    for listening in _listening(port):
+      listening.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo\0')
+  except (OSError, AttributeError) as e:
+    raise UserError(
+        'port %d: this system cannot keep it to the loopback interface (%s); '
+        'close it with a firewall and give --bind=all' % (port, e)) from None
+
+
+def _listening(port):
+  """Yields the sockets of this process that listen on a TCP port."""
+  for name in os.listdir('/proc/self/fd'):
+    with contextlib.suppress(FileNotFoundError):
+      if not stat.S_ISSOCK(os.stat('/proc/self/fd/' + name).st_mode):
+        continue
+      with socket.socket(fileno=os.dup(int(name))) as found:
+        if found.family in (socket.AF_INET, socket.AF_INET6) and (
+            found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            and found.getsockname()[1] == port):
+          yield found

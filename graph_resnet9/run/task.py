@@ -1,0 +1,142 @@
+"""Which process of a cluster this is, and what it may use of the others.
+
+Between-graph replication: parameter servers hold the variables, every worker
+builds the graph for itself and runs it on a server in its own process. Worker 0
+is the chief.
+"""
+
+import json
+from typing import NamedTuple, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from graph_resnet9.errors import UserError
+
+
+class Task(NamedTuple):
+  """This process: the `index`-th of a job.
+
+  job: 'ps' or 'worker'.
+  ps, workers: HOST:PORT of all; both empty where there is no cluster.
+  bind: 'loopback' or 'all'.
+  wait_secs: float.
+  """
+  job: str = 'worker'
+  index: int = 0
+  ps: Tuple[str, ...] = ()
+  workers: Tuple[str, ...] = ()
+  bind: str = 'loopback'
+  wait_secs: float = 0.
+
+  @property
+  def alone(self):
+    return not self.workers
+
+  @property
+  def chief(self):
+    return self.job == 'worker' and self.index == 0
+
+  @property
+  def device(self):
+    """Where its own ops live; '' where it is alone."""
+    return '' if self.alone else '/job:%s/task:%d' % (self.job, self.index)
+
+  @property
+  def hosts(self):
+    return self.ps if self.job == 'ps' else self.workers
+
+  def needed(self, sync):
+    """The hosts without which this process cannot work.
+
+    Every parameter server and the chief; for a synchronous step all workers.
+    """
+    return self.ps + (self.workers if sync else self.workers[:1])
+
+
+def task_of(settings, environment):
+  """The task that flags, or else TF_CONFIG, give this process.
+
+  Args:
+    settings: options.Cluster.
+    environment: os.environ, or another mapping.
+  Raises:
+    UserError: they contradict themselves.
+  """
+  job, index = settings.job_name, settings.task_index
+  ps, workers = settings.ps_hosts, settings.worker_hosts
+  where = '--job_name=%s' % job
+  if not job:
+    if ps or workers:
+      raise UserError('--ps_hosts, --worker_hosts: say with --job_name and '
+                      '--task_index which of them this process is')
+    job, index, ps, workers = _tf_config(environment)
+    where = 'TF_CONFIG'
+    if not job:
+      if settings.sync:
+        raise UserError('--sync: needs a cluster; give --job_name, '
+                        '--task_index, --ps_hosts and --worker_hosts')
+      return Task()
+  if not ps or not workers:
+    raise UserError('%s: a cluster needs --ps_hosts and --worker_hosts' % where)
+  task = Task(job, index, tuple(ps), tuple(workers), settings.bind,
+              settings.wait_secs)
+  if index >= len(task.hosts):
+    raise UserError('%s, task %d: there are %d hosts of this job' %
+                    (where, index, len(task.hosts)))
+  both = set(ps) & set(workers)
+  if both:
+    raise UserError('%s: stands in --ps_hosts and in --worker_hosts' %
+                    min(both))
+  return task
+
+
+def _tf_config(environment):
+  """(job, index, ps hosts, worker hosts) of TF_CONFIG; job is '' if none."""
+  try:
+    config = json.loads(environment.get('TF_CONFIG') or '{}')
+    spec = config.get('cluster', {})
+    if not spec:
+      return '', 0, [], []
+    job, index = config['task']['type'], int(config['task']['index'])
+    chiefs = spec.get('chief', spec.get('master', []))
+    ps, workers = spec.get('ps', []), chiefs + spec.get('worker', [])
+    if not all(isinstance(host, str) for host in ps + workers):
+      raise ValueError('a host is not a string')
+  except (ValueError, TypeError, KeyError, AttributeError) as e:
+    raise UserError('TF_CONFIG: expected {"cluster": {"ps": [HOST:PORT, ...], '
+                    '"worker": [...]}, "task": {"type": "worker", "index": 0}}'
+                    ': %s' % e) from None
+  if job in ('chief', 'master'):
+    return 'worker', index, ps, workers
+  if job not in ('ps', 'worker'):
+    raise UserError('TF_CONFIG: task type %s; it must be chief, worker or ps' %
+                    job)
+  return job, index + (len(chiefs) if job == 'worker' else 0), ps, workers
+
+
+def device_setter(task):
+  """For tf.device: variables to the parameter servers, all else to the worker.
+
+  Several parameter servers take turns, in the order of creation, which is the
+  same in all workers.
+  """
+  if task.alone:
+    return None
+  return tf.train.replica_device_setter(
+      ps_tasks=len(task.ps), worker_device=task.device)
+
+
+def session_config(task):
+  """ConfigProto of a session, in a cluster or not."""
+  # Without filters a session waits for every worker, also for one that is gone.
+  filters = [] if task.alone else ['/job:ps', task.device]
+  return tf.ConfigProto(allow_soft_placement=True, device_filters=filters)
+
+
+def stop_grace_secs(task):
+  """How long a closing session waits for its threads.
+
+  In a cluster one of the chief's waits for gradients until the session is
+  closed. Alone it is TensorFlow's default; threads stop when they are asked.
+  """
+  return 120 if task.alone else 1

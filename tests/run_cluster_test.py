@@ -1,0 +1,169 @@
+"""Training by several processes, and what it survives.
+
+Real processes of the real command on free ports of this machine; each test goes
+through several faults, since a start takes seconds.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from graph_resnet9 import options
+from graph_resnet9.errors import UserError
+from graph_resnet9.run import checkpoints
+from graph_resnet9.run import report
+from graph_resnet9.run import sockets
+from graph_resnet9.run import task
+from tests import helpers
+
+# A deadline against hangs, not a measurement.
+PATIENCE_SECS = 240
+STEPS_PER_EPOCH = 8  # Of helpers.TINY.
+
+
+def free_ports(count):
+  """Ports that nothing listens on."""
+  taken = [socket.create_server(('127.0.0.1', 0)) for _ in range(count)]
+  ports = [each.getsockname()[1] for each in taken]
+  for each in taken:
+    each.close()
+  return ports
+
+
+class Cluster:
+  """Processes of one parameter server and workers; their output in files."""
+
+  def __init__(self, folder, workers=2, **flags):
+    self.folder = pathlib.Path(folder)
+    self.train_dir = self.folder / 'train'
+    ports = ['127.0.0.1:%d' % port for port in free_ports(1 + workers)]
+    self._flags = {
+        **helpers.TINY, 'ps_hosts': ports[0],
+        'worker_hosts': ','.join(ports[1:]), 'train_dir': self.train_dir,
+        'wait_secs': 120, **flags}
+    self._processes = {}
+
+  def start(self, job, index=0):
+    """Starts a process, or starts it again."""
+    arguments = helpers.arguments(
+        **self._flags, job_name=job, task_index=index)
+    with open(self._path(job, index, 'out'), 'a') as out, open(
+        self._path(job, index, 'err'), 'a') as err:
+      self._processes[job, index] = subprocess.Popen(
+          [sys.executable, '-m', 'graph_resnet9.train', *arguments],
+          cwd=helpers.ROOT, stdout=out, stderr=err, env=helpers.environment())
+
+  def _path(self, job, index, kind):
+    return self.folder / ('%s%d.%s' % (job, index, kind))
+
+  def said(self, job, index=0, kind='out'):
+    return self._path(job, index, kind).read_text()
+
+  def signal(self, number, job, index=0):
+    self._processes[job, index].send_signal(number)
+
+  def kill(self, job, index=0):
+    self.signal(signal.SIGKILL, job, index)
+    self.code(job, index)
+    del self._processes[job, index]
+
+  def code(self, job, index=0):
+    """The exit code, once it has ended."""
+    return self._processes[job, index].wait(PATIENCE_SECS)
+
+  def step(self):
+    """The step of the newest row of the table."""
+    rows = (report.read_rows(str(self.train_dir))
+            if self.train_dir.is_dir() else [])
+    return rows[-1].step if rows else 0
+
+  def wait_for(self, what):
+    """Waits until what() is true, and all processes run meanwhile."""
+    deadline = time.monotonic() + PATIENCE_SECS
+    while not what():
+      ended = [key for key, each in self._processes.items()
+               if each.poll() is not None]
+      if ended or time.monotonic() > deadline:
+        raise AssertionError('%s ended' % ended if ended else 'in vain', {
+            path.name: path.read_text()[-2000:]
+            for path in self.folder.glob('*.*')})
+      time.sleep(.1)
+
+  def saved_step(self):
+    """The step of the newest checkpoint."""
+    return int(checkpoints.newest(str(self.train_dir)).rpartition('-')[2])
+
+  def goes_on(self):
+    """Waits until two epochs more have been reported."""
+    begin = self.step()
+    self.wait_for(lambda: self.step() >= begin + 2 * STEPS_PER_EPOCH)
+
+  def close(self):
+    for process in self._processes.values():
+      process.kill()
+      process.wait()
+
+
+class ClusterTest(parameterized.TestCase):
+
+  def cluster(self, **flags):
+    folder = tempfile.mkdtemp()
+    self.addCleanup(shutil.rmtree, folder)
+    found = Cluster(folder, **flags)
+    self.addCleanup(found.close)
+    return found
+
+  @parameterized.parameters(False, True)
+  def test_survives_a_late_worker_and_kills_of_each_process(self, sync):
+    cluster = self.cluster(sync=sync, epochs=100000, save_secs=1)
+    cluster.start('ps')
+    cluster.start('worker', 0)
+    if not sync:  # A synchronous step waits for every worker.
+      cluster.goes_on()
+    cluster.start('worker', 1)
+    cluster.goes_on()
+
+    cluster.kill('worker', 1)
+    if not sync:
+      cluster.goes_on()
+    cluster.start('worker', 1)
+    cluster.goes_on()
+
+    cluster.kill('worker', 0)
+    saved = cluster.saved_step()
+    # A checkpoint comes with each row.
+    self.assertGreaterEqual(saved, cluster.step() - STEPS_PER_EPOCH)
+    cluster.start('worker', 0)
+    cluster.goes_on()
+    resumed = cluster.said('worker', 0).split('dataset:')[2]
+    for row in report.read_rows(str(cluster.train_dir)):
+      self.assertIn(report.table_row(row), resumed)
+
+    saved = cluster.saved_step()
+    cluster.kill('ps')
+    cluster.start('ps')
+    cluster.wait_for(lambda: cluster.saved_step() > saved)
+    cluster.goes_on()
+
+    cluster.signal(signal.SIGTERM, 'worker', 0)
+    self.assertEqual(cluster.code('worker', 0), 143)
+    self.assertEqual(cluster.code('ps'), 0)
+    self.assertEqual(cluster.code('worker', 1), 1)
+    self.assertIn('the chief has ended at step',
+                  cluster.said('worker', 1, 'err'))
+    for job, index in (('ps', 0), ('worker', 0), ('worker', 1)):
+      self.assertNotIn('Traceback', cluster.said(job, index, 'err'))
+
+
+if __name__ == '__main__':
+  absltest.main()
