@@ -23,36 +23,40 @@ flags.disclaim_key_flags()  # They are the command's: its --help lists them.
 STARTED = time.perf_counter()
 
 
-def run(main, define_flags, error_code=1):
-  """Defines flags, parses them, calls main() and exits with what it returns.
+def run(main, define_flags, error_code=1, takes_files=False):
+  """Defines flags, parses them, calls main and exits with what it returns.
 
   UserError ends in one line on stderr and `error_code`, and so does a wrong
   flag. Everything else keeps its traceback.
 
   Args:
-    main: function without arguments; returns an exit code or None.
+    main: function without arguments, or of the list of files; returns an exit
+      code or None.
     define_flags: function without arguments that defines the command's flags.
     error_code: int, for commands in which 1 means something else.
+    takes_files: Python bool; the command is given files, one or more, among its
+      flags or behind them.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
 
   def parse(argv):
     try:
       rest = flags.FLAGS(argv)
-      if len(rest) > 1:
+      if takes_files and len(rest) == 1:
+        raise flags.Error('no files given; see --help')
+      if not takes_files and len(rest) > 1:
         raise flags.Error('%r is no flag; see --help' % rest[1])
       return rest
     except flags.Error as e:
       _fail(name, e, error_code)
 
   def guarded(argv):
-    del argv
     # app.run raises the level to info where no --verbosity is given.
     if not flags.FLAGS['verbosity'].present:
       flags.FLAGS.verbosity = logging.WARNING
     try:
       _load_tensorflow()
-      code = main()
+      code = main(argv[1:]) if takes_files else main()
       sys.stdout.flush()
       return code
     except UserError as e:
@@ -66,6 +70,8 @@ def run(main, define_flags, error_code=1):
       return 141
 
   define_flags()
+  if takes_files:
+    flags.FLAGS.set_gnu_getopt()
   app.run(guarded, flags_parser=parse)
 
 
