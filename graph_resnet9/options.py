@@ -9,10 +9,10 @@ from typing import List, NamedTuple, Optional, Tuple
 # What tells the processes of a cluster apart, and one place from another; not
 # kept with a run.
 PROCESS_FLAGS = ('train_dir', 'job_name', 'task_index', 'ps_hosts',
-                 'worker_hosts', 'bind')
+                 'worker_hosts', 'bind', 'wait_secs')
 # What may change from one session of a run to the next: none of these is part
 # of the recipe.
-SESSION_FLAGS = PROCESS_FLAGS + ('data_dir', 'save_secs', 'wait_secs')
+SESSION_FLAGS = PROCESS_FLAGS + ('data_dir', 'save_secs')
 
 
 class Data(NamedTuple):

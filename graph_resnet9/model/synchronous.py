@@ -19,6 +19,10 @@ class Optimizer(tf.train.SyncReplicasOptimizer):
     """
     super().__init__(optimizer, workers, total_num_replicas=workers)
 
+  def apply_gradients(self, *args, **kwargs):
+    """As of tf.train.SyncReplicasOptimizer; returns an Operation."""
+    return tf.group(super().apply_gradients(*args, **kwargs))
+
   def get_chief_queue_runner(self):
     """As of tf.train.SyncReplicasOptimizer, but quiet at the end.
 

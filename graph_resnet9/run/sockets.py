@@ -47,15 +47,19 @@ def keep_to_loopback(port):
     UserError: the system cannot do that (it takes Linux 5.7).
   """
   try:
-    for listening in _listening(port):
-      listening.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo\0')
+    count = 0
+    for each in listening(port):
+      each.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo\0')
+      count += 1
+    if not count:
+      raise OSError('no socket found')
   except (OSError, AttributeError) as e:
     raise UserError(
         'port %d: this system cannot keep it to the loopback interface (%s); '
         'close it with a firewall and give --bind=all' % (port, e)) from None
 
 
-def _listening(port):
+def listening(port):
   """Yields the sockets of this process that listen on a TCP port."""
   for name in os.listdir('/proc/self/fd'):
     with contextlib.suppress(FileNotFoundError):
