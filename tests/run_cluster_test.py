@@ -5,7 +5,6 @@ through several faults, since a start takes seconds.
 """
 
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -18,12 +17,8 @@ import time
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from graph_resnet9 import options
-from graph_resnet9.errors import UserError
 from graph_resnet9.run import checkpoints
 from graph_resnet9.run import report
-from graph_resnet9.run import sockets
-from graph_resnet9.run import task
 from tests import helpers
 
 # A deadline against hangs, not a measurement.
@@ -46,12 +41,15 @@ class Cluster:
   def __init__(self, folder, workers=2, **flags):
     self.folder = pathlib.Path(folder)
     self.train_dir = self.folder / 'train'
-    ports = ['127.0.0.1:%d' % port for port in free_ports(1 + workers)]
+    self._hosts = ['127.0.0.1:%d' % port for port in free_ports(1 + workers)]
     self._flags = {
-        **helpers.TINY, 'ps_hosts': ports[0],
-        'worker_hosts': ','.join(ports[1:]), 'train_dir': self.train_dir,
+        **helpers.TINY, 'ps_hosts': self._hosts[0],
+        'worker_hosts': ','.join(self._hosts[1:]), 'train_dir': self.train_dir,
         'wait_secs': 120, **flags}
     self._processes = {}
+
+  def hosts(self, job):
+    return self._hosts[:1] if job == 'ps' else self._hosts[1:]
 
   def start(self, job, index=0):
     """Starts a process, or starts it again."""
@@ -163,6 +161,64 @@ class ClusterTest(parameterized.TestCase):
                   cluster.said('worker', 1, 'err'))
     for job, index in (('ps', 0), ('worker', 0), ('worker', 1)):
       self.assertNotIn('Traceback', cluster.said(job, index, 'err'))
+
+  def test_host_that_never_comes_ends_the_wait_by_name(self):
+    """Four clusters at once, in each of which somebody is missing."""
+    cases = []
+    for start, silent, sync in (
+        ([('worker', 0)], 'ps', False),
+        ([('ps', 0)], 'worker', False),
+        ([('ps', 0), ('worker', 1)], 'worker', False),
+        ([('ps', 0), ('worker', 0)], 'worker', True)):
+      cluster = self.cluster(sync=sync, wait_secs=8)
+      for job, index in start:
+        cluster.start(job, index)
+      cases.append((cluster, start[-1], cluster.hosts(silent)[
+          1 if sync else 0]))
+    for cluster, (job, index), host in cases:
+      with self.subTest(job=job, index=index, missing=host):
+        self.assertEqual(cluster.code(job, index), 1)
+        self.assertRegex(
+            cluster.said(job, index, 'err').splitlines()[-1],
+            'train: .*%s.*: has not answered for 8 s' % host)
+
+  def test_chief_that_fails_ends_the_cluster(self):
+    cluster = self.cluster(epochs=100000, lr_values='0,1e30', lr_epochs='0,1')
+    for job, index in (('ps', 0), ('worker', 0), ('worker', 1)):
+      cluster.start(job, index)
+    self.assertEqual(cluster.code('worker', 0), 1)
+    self.assertRegex(cluster.said('worker', 0, 'err'), 'the loss is .* at step')
+    self.assertEqual(cluster.code('worker', 1), 1)
+    self.assertEqual(cluster.code('ps'), 0)
+
+
+class LocalClusterTest(absltest.TestCase):
+  """scripts/local_cluster.sh, with a flagfile."""
+
+  def start(self, train_dir):
+    flags = helpers.arguments(
+        flagfile='flags/cluster_sync.flags', epochs=60, width=4,
+        train_examples=512, test_examples=100, batch_size=64,
+        train_dir=train_dir)
+    return subprocess.Popen(
+        ['scripts/local_cluster.sh', *flags], cwd=helpers.ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=helpers.environment(PYTHON=sys.executable))
+
+  def test_sigterm_saves_and_the_same_command_resumes(self):
+    folder = self.create_tempdir().full_path
+    process = self.start(folder)
+    _, _, first_row = (process.stdout.readline() for _ in range(3))
+    process.terminate()
+    _, err = process.communicate(timeout=PATIENCE_SECS)
+    self.assertEqual(process.returncode, 143, err)
+
+    out, err = self.start(folder).communicate(timeout=PATIENCE_SECS)
+    result = json.loads(out.splitlines()[-1])
+    self.assertGreaterEqual(result['step'], 480, err)
+    self.assertEqual(out.splitlines(keepends=True)[2], first_row)
+    self.assertRegex(err, '"worker": 1, "steps": [1-9]')
+    self.assertNotIn('Traceback', err)
 
 
 if __name__ == '__main__':

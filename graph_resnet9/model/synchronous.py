@@ -21,7 +21,10 @@ class Optimizer(tf.train.SyncReplicasOptimizer):
 
   def apply_gradients(self, *args, **kwargs):
     """As of tf.train.SyncReplicasOptimizer; returns an Operation."""
-    return tf.group(super().apply_gradients(*args, **kwargs))
+    train_op = super().apply_gradients(*args, **kwargs)
+    # Where no session comes to be, TensorFlow would complain that it is unused.
+    self.ready_for_local_init_op.mark_used()
+    return tf.group(train_op)
 
   def get_chief_queue_runner(self):
     """As of tf.train.SyncReplicasOptimizer, but quiet at the end.

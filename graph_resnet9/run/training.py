@@ -58,8 +58,10 @@ def train(settings, more_hooks=()):
           if settings.data.data_dir else ''))
   resume_from = train_dir.opened(settings) if task.chief else None
   server = cluster.start_server(task)
-  with tempfile.TemporaryDirectory() as scratch, tf.Graph().as_default(), (
-      tf.device(tasks.device_setter(task))):
+  cluster.wait_for(task, replica.sync)
+  with cluster.joined(task, server), tf.Graph().as_default(), (
+      tf.device(tasks.device_setter(task))), (
+          tempfile.TemporaryDirectory()) as scratch:
     graph = training_graph.build(settings, source, scratch, replica)
     if resume_from:
       checkpoints.check(resume_from, checkpoints.shapes(resume_from),
@@ -68,8 +70,7 @@ def train(settings, more_hooks=()):
       checkpoints.adopt(settings.train_dir, resume_from)
       files.write(os.path.join(settings.train_dir, config.FLAGFILE),
                   config.flagfile_text(settings))
-    cluster.wait_for(task, replica.sync)
-    with cluster.joined(task, server), watch.watch(task, replica.sync):
+    with watch.watch(task, replica.sync):
       if task.chief:
         return _lead(settings, graph, source, task, server, more_hooks)
       return _follow(graph, task, server)
