@@ -44,8 +44,8 @@ def main():
         os.path.join(exported, saved_model.VARIABLES))
     for found in report.findings[:report.errors]:  # They come first.
       kind = findings.KINDS[found.code]
-      raise UserError('%s: not exported, lint finds %s: %s; %s' %
-                      (prefix, found.code, kind.title, kind.mend))
+      raise UserError('%s: not exported, lint finds %s: %s; mend: %s' % (
+          prefix, found.code, kind.title, kind.mend.partition('  #')[0]))
 
   summary = saved_model.export(settings, run, check)
   print('%(weights)s weights of step %(step)d, width %(width)d, '

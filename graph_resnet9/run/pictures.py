@@ -13,7 +13,7 @@ from graph_resnet9.inputs import augment
 
 # Larger files and pictures are refused before they are decoded: a PNG file of
 # a megabyte can stand for gigabytes of pixels. As many as cameras have take
-# 1.5 GB on the way where they are transparent, and half of that otherwise.
+# 1.1 GB on the way where they are transparent, and 0.3 GB otherwise.
 MAX_BYTES = 2**28
 MAX_PIXELS = 3 * 2**24
 _PNG = b'\x89PNG\r\n\x1a\n'
