@@ -19,6 +19,7 @@ from absl.testing import parameterized
 
 from graph_resnet9.run import checkpoints
 from graph_resnet9.run import report
+from graph_resnet9.run import sockets
 from tests import helpers
 
 # A deadline against hangs, not a measurement.
@@ -106,6 +107,15 @@ class Cluster:
     begin = self.step()
     self.wait_for(lambda: self.step() >= begin + 2 * STEPS_PER_EPOCH)
 
+  def joins(self, index):
+    """Starts a worker and waits until it and the chief are at work."""
+    said = lambda: (self.said('worker', index).count('joined')
+                    if self._path('worker', index, 'out').exists() else 0)
+    before = said()
+    self.start('worker', index)
+    self.wait_for(lambda: said() > before)
+    self.goes_on()
+
   def close(self):
     for process in self._processes.values():
       process.kill()
@@ -128,14 +138,16 @@ class ClusterTest(parameterized.TestCase):
     cluster.start('worker', 0)
     if not sync:  # A synchronous step waits for every worker.
       cluster.goes_on()
-    cluster.start('worker', 1)
-    cluster.goes_on()
+    cluster.joins(1)
 
     cluster.kill('worker', 1)
     if not sync:
       cluster.goes_on()
-    cluster.start('worker', 1)
-    cluster.goes_on()
+    cluster.joins(1)
+
+    cluster.signal(signal.SIGTERM, 'worker', 1)
+    self.assertEqual(cluster.code('worker', 1), 143)
+    cluster.joins(1)
 
     cluster.kill('worker', 0)
     saved = cluster.saved_step()
@@ -181,6 +193,25 @@ class ClusterTest(parameterized.TestCase):
         self.assertRegex(
             cluster.said(job, index, 'err').splitlines()[-1],
             'train: .*%s.*: has not answered for 8 s' % host)
+
+  def test_parameter_server_that_is_gone_ends_the_wait_by_name(self):
+    cluster = self.cluster(epochs=100000, wait_secs=8)
+    cluster.start('ps')
+    cluster.start('worker', 0)
+    cluster.goes_on()
+    cluster.kill('ps')
+    self.assertEqual(cluster.code('worker', 0), 1)
+    self.assertRegex(
+        cluster.said('worker', 0, 'err').splitlines()[-1],
+        'train: %s: has not answered for 8 s' % cluster.hosts('ps')[0])
+
+  def test_sigterm_ends_a_parameter_server_without_workers(self):
+    cluster = self.cluster()
+    cluster.start('ps')
+    cluster.wait_for(lambda: sockets.answers(cluster.hosts('ps')[0]))
+    cluster.signal(signal.SIGTERM, 'ps')
+    self.assertEqual(cluster.code('ps'), 143)
+    self.assertEqual(cluster.said('ps', 0, 'err'), '')
 
   def test_chief_that_fails_ends_the_cluster(self):
     cluster = self.cluster(epochs=100000, lr_values='0,1e30', lr_epochs='0,1')

@@ -135,6 +135,8 @@ def _follow(graph, task, server):
       [*([graph.sync_hook] if graph.sync_hook else []), count,
        hooks.StopAtStep(graph.step, graph.last_step), chief_ended,
        stop]) as session:
+    print('worker %d of %d has joined' % (task.index, len(task.workers)),
+          flush=True)
     while not session.should_stop():
       session.run(graph.train_op)
   step = max(count.step, chief_ended.step)
