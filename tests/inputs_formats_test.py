@@ -558,6 +558,54 @@ class HostilePickleTest(PickleTestCase):
                           cwd=REPO, stdout=subprocess.PIPE, check=False)
     self.assertEqual((done.returncode, done.stdout.strip()), (0, b'refused'))
 
+  @parameterized.named_parameters(
+      ('from_the_memo', b'q\x01h\x01\x86'), ('doubled', b'2\x86'))
+  def test_key_that_takes_weeks_to_hash_is_refused(self, twice):
+    key = b'N' + twice * 60  # A pair of a pair of ... of the same, 60 deep.
+    self.assert_refused(batch(extra=key + b'N'))
+
+  def test_name_that_takes_weeks_to_print_is_refused(self):
+    # A list of the same list twice, 60 deep, where a dtype's name belongs.
+    nested = b']q\x00'
+    for i in range(60):
+      nested = b'](%sh%ceq%c' % (nested, i, i + 1)
+    for use in (b'cnumpy\ndtype\n(%sK\x00K\x01tR' % nested,
+                b'c_codecs\nencode\n(%s%stR' % (text(b'data'), nested),
+                called(b'numpy', b'dtype', short_string(b'u1'), b'K\x00') +
+                b'(K\x03' + nested + b'NNNNNNtb'):
+      reason = self.assert_refused(batch(extra=short_string(b'x') + use))
+      self.assertIn('a list as a name', reason)
+
+  def test_message_does_not_fill_the_screen(self):
+    name = b'x' * 100000
+    self.assertLess(len(self.assert_refused(
+        b'\x80\x02c%s\n%s\n.' % (name, name))), 1000)
+
+  @parameterized.parameters(b']', b'N', b'(', b'}')
+  def test_small_file_of_many_objects_does_not_fill_the_memory(self, opcode):
+    data = b'\x80\x02' + opcode * (8 << 20) + b'.'
+    tracemalloc.start()
+    self.addCleanup(tracemalloc.stop)
+    self.assertIn('opcodes', self.assert_refused(data))
+    self.assertLess(tracemalloc.get_traced_memory()[1], 120 << 20)
+
+  # BINBYTES8, BYTEARRAY8, LONG4 and FRAME.
+  @parameterized.parameters((b'\x8e', '<Q'), (b'\x96', '<Q'), (b'\x8b', '<i'),
+                            (b'\x95', '<Q'))
+  def test_declared_size_does_not_fill_the_memory(self, opcode, code):
+    tracemalloc.start()
+    self.addCleanup(tracemalloc.stop)
+    self.assert_refused(b'\x80\x05' + opcode + struct.pack(code, 2**31 - 1) +
+                        b'abc.')
+    self.assertLess(tracemalloc.get_traced_memory()[1], 1 << 26)
+
+  # PERSID, BINPERSID, EXT1, NEWOBJ, OBJ, POP, DUP, EMPTY_SET, NEXT_BUFFER.
+  @parameterized.parameters(b'Px\n', b'Q', b'\x82\x01', b'\x81', b'o', b'0',
+                            b'2', b'\x8f', b'\x97')
+  def test_opcode_that_no_batch_needs_is_refused(self, opcode):
+    self.assertIn('opcode', self.assert_refused(
+        batch(extra=short_string(b'x') + b'N' + opcode)))
+
 
 class DamagedPickleTest(PickleTestCase):
   """Whatever the bytes, a Split of the right form or UserError comes out."""
@@ -776,6 +824,24 @@ class HostileArchiveTest(ArchiveTestCase):
     self.addCleanup(tracemalloc.stop)
     self.refused()
     self.assertLess(tracemalloc.get_traced_memory()[1], 70 << 20)
+
+  def test_archive_that_unpacks_to_much_more_is_refused(self):
+    zeros = gzip.compress(bytes(1 << 20))
+    full = gzip.compress(tar(member(BINARY + '/x', b'x')))
+    with mock.patch.object(formats, 'MAX_ARCHIVE_BYTES', 8 << 20):
+      for data in (
+          full + zeros * 9,  # Behind the end of the tar file.
+          gzip.compress(tar(*[member(BINARY + '/x', bytes(1 << 20))] * 9)),
+          gzip.compress(member(BINARY + '/x', size=60 << 20)) + zeros * 60):
+        self.write(data)
+        self.assertIn('unpacks to over', self.refused(stems=()))
+
+  def test_the_limit_leaves_room_for_the_canonical_archives(self):
+    self.assertGreater(formats.MAX_ARCHIVE_BYTES, 5 * 60000 * 3073)
+
+  def test_archive_of_many_members_is_refused(self):
+    self.write(gzip.compress(tar(*[member(BINARY + '/x', b'')] * 1001), 1))
+    self.assertIn('over 1000 members', self.refused(stems=()))
 
 
 class DamagedArchiveTest(ArchiveTestCase):

@@ -39,6 +39,9 @@ LAYOUTS = (BINARY_FOLDER, PICKLE_FOLDER, BINARY_ARCHIVE, PICKLE_ARCHIVE)
 # Twice the size of the largest canonical file: what is larger is not read.
 MAX_FILE_BYTES = 64 << 20
 MAX_HEADER_BYTES = 64 << 10
+# Five times what the canonical archives unpack to.
+MAX_ARCHIVE_BYTES = 1 << 30
+MAX_MEMBERS = 1000
 
 
 class Split(NamedTuple):
@@ -170,6 +173,23 @@ def _file_bytes(path):
   return data
 
 
+class _Limited:
+  """A stream that ends in an error after MAX_ARCHIVE_BYTES.
+
+  10 MB of gzip can unpack to 10 GB, of which no member needs to be large.
+  """
+
+  def __init__(self, stream):
+    self._stream, self._left = stream, MAX_ARCHIVE_BYTES
+
+  def read(self, size):
+    data = self._stream.read(size)
+    self._left -= len(data)
+    if self._left < 0:
+      raise tarfile.ReadError('it unpacks to over %d bytes' % MAX_ARCHIVE_BYTES)
+    return data
+
+
 class _Member(tarfile.TarInfo):
   """A member whose own header is small: tarfile reads long names, sparse maps
   and the like whole, before anybody can look at their size."""
@@ -194,18 +214,21 @@ def _archive_files(path, folder, names):
   missing = set(names)
   try:
     # Not tarfile's own 'r|gz', which does not verify gzip's checksum.
-    with gzip.open(path) as stream, tarfile.open(
-        fileobj=stream, mode='r|', tarinfo=_Member) as archive:
-      for member in archive:
+    with gzip.open(path) as unpacked, tarfile.open(
+        fileobj=(stream := _Limited(unpacked)), mode='r|',
+        tarinfo=_Member) as archive:
+      for count, member in enumerate(archive):
+        if count >= MAX_MEMBERS:
+          raise tarfile.ReadError('it has over %d members' % MAX_MEMBERS)
         parts = [p for p in member.name.split('/') if p not in ('', '.')]
         if (member.name.startswith('/') or '..' in parts
             or (parts and parts[0] != folder)
             or not (member.isfile() or member.isdir())):
-          raise UserError('%s: refused, its member %r does not belong into '
+          raise UserError('%s: refused, its member %.999r does not belong into '
                           '%s/; fetch the official archive' %
                           (path, member.name, folder))
         if member.size > MAX_FILE_BYTES:
-          raise UserError('%s: refused, its member %r is over %d bytes' %
+          raise UserError('%s: refused, its member %.999r is over %d bytes' %
                           (path, member.name, MAX_FILE_BYTES))
         name = '/'.join(parts[1:])
         if member.isfile() and name in missing:
@@ -220,7 +243,7 @@ def _archive_files(path, folder, names):
   # Hostile bytes make tarfile raise ValueError and RecursionError, too.
   except Exception as e:  # pylint: disable=broad-except
     raise UserError('%s: not a readable .tar.gz archive (%s): it is cut off or '
-                    'damaged; fetch it again' % (path, e)) from None
+                    'damaged; fetch it again' % (path, str(e)[:999])) from None
   if missing:
     raise UserError('%s: %s/%s is not in it; fetch it again' %
                     (path, folder, sorted(missing)[0]))

@@ -8,15 +8,16 @@ included, is read by any other.
 
 import io
 import pickle
-import pickletools
+import struct
 
 import numpy as np
 
 from graph_resnet9.errors import UserError
 
-# A canonical pickle has a few dozen memo entries; one that Python 3 wrote has
-# three a file name, and a tuple for each.
-MAX_MEMO, MAX_TUPLES = 1 << 20, 50000
+# A canonical pickle takes 31,000 opcodes; one that Python 3 wrote in protocol 2,
+# eight for each file name.
+MAX_OPCODES = 1 << 20
+_MAX_REASON = 200
 
 
 def load(data, name):
@@ -31,12 +32,12 @@ def load(data, name):
     UserError: the bytes are damaged, or ask for more than plain data.
   """
   try:
-    _check_opcodes(data)
-    return _Unpickler(io.BytesIO(data), encoding='bytes').load()
+    return _Unpickler(data).load()
   # Hostile bytes can raise anything, MemoryError included.
   except Exception as e:  # pylint: disable=broad-except
+    reason = str(e).strip() or type(e).__name__
     raise UserError('%s: refused, not a plain CIFAR-10 pickle: %s' % (
-        name, str(e).splitlines()[0] if str(e) else type(e).__name__)) from None
+        name, reason.splitlines()[0][:_MAX_REASON])) from None
 
 
 def array_of(value):
@@ -47,7 +48,10 @@ def array_of(value):
 
 def _text(value):
   """A str also where Python 2 wrote it, which comes as bytes."""
-  return value.decode('ascii') if isinstance(value, bytes) else value
+  value = value.decode('ascii') if isinstance(value, bytes) else value
+  if not isinstance(value, str):  # And not into a message: it may be endless.
+    raise pickle.UnpicklingError('a %s as a name' % type(value).__name__)
+  return value
 
 
 class _Dtype:
@@ -91,12 +95,14 @@ def _reconstruct(kind, shape, code):
 
 
 def _frombuffer(data, dtype, shape, order):
-  return _array(data, dtype, shape, order)
+  result = _Array()
+  result.array = _array(data, dtype, shape, order)
+  return result
 
 
 def _encode(text, encoding):
   """How Python 3 writes bytes in protocols 0 to 2."""
-  if encoding != 'latin1':
+  if _text(encoding) != 'latin1':
     raise pickle.UnpicklingError('encoding %r' % (encoding,))
   return text.encode('latin1')
 
@@ -112,7 +118,34 @@ _STAND_INS = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Opcodes(dict):
+  """The opcodes of one unpickling, which end after MAX_OPCODES."""
+
+  def __init__(self):
+    super().__init__(_PLAIN)
+    self._left = MAX_OPCODES
+
+  def __getitem__(self, opcode):
+    self._left -= 1
+    if self._left < 0:
+      raise pickle.UnpicklingError('more than %d opcodes' % MAX_OPCODES)
+    return super().__getitem__(opcode)
+
+  def __missing__(self, opcode):
+    raise pickle.UnpicklingError('opcode %#04x' % opcode)
+
+
+class _Unpickler(pickle._Unpickler):  # pylint: disable=protected-access
+  """Python's unpickler in Python, with less of what a pickle may ask for.
+
+  The one in C believes a memo index of 2**32 and allocates that, and hashes
+  whatever is a key: for a tuple of a tuple twice, 30 deep, that takes seconds,
+  50 deep weeks, and a million deep it overflows the stack.
+  """
+
+  def __init__(self, data):
+    super().__init__(io.BytesIO(data), encoding='bytes')
+    self.dispatch = _Opcodes()
 
   def find_class(self, module, name):
     try:
@@ -123,17 +156,48 @@ class _Unpickler(pickle.Unpickler):
     # A new function each time: a pickle can set attributes of what it gets.
     return (lambda *args: found(*args)) if callable(found) else found
 
+  def plain_setitem(self):
+    _check_keys(self.stack[-2:-1])
+    self.load_setitem()
 
-def _check_opcodes(data):
-  """Raises for what would harm before find_class is asked.
+  def plain_setitems(self):
+    _check_keys(self.stack[::2])
+    self.load_setitems()
 
-  A memo index allocates that many entries, and hashing a tuple in a tuple in a
-  tuple, as a dict key, overflows the C stack.
-  """
-  tuples = 0
-  for opcode, argument, _ in pickletools.genops(data):
-    if opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and argument > MAX_MEMO:
-      raise pickle.UnpicklingError('a memo of %d entries' % argument)
-    tuples += opcode.name.startswith(('TUPLE', 'FROZENSET'))
-    if tuples > MAX_TUPLES:
-      raise pickle.UnpicklingError('more than %d tuples' % MAX_TUPLES)
+  def plain_dict(self):
+    _check_keys(self.stack[::2])
+    self.load_dict()
+
+  def plain_bytearray8(self):
+    size, = struct.unpack('<Q', self.read(8))
+    self.append(bytearray(self.read(size)))  # Not more than there is.
+
+  def plain_build(self):
+    state = self.stack.pop()
+    if not isinstance(self.stack[-1], (_Array, _Dtype)):
+      raise pickle.UnpicklingError('it sets attributes')
+    self.stack[-1].__setstate__(state)
+
+
+def _check_keys(keys):
+  for key in keys:
+    if not isinstance(key, (str, bytes, int)):
+      raise pickle.UnpicklingError('a %s as a key' % type(key).__name__)
+
+
+_PLAIN = {
+    getattr(pickle, name)[0]:
+        pickle._Unpickler.dispatch[getattr(pickle, name)[0]]  # pylint: disable=protected-access
+    for name in (
+        'PROTO FRAME MARK STOP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 '
+        'LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING '
+        'UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES '
+        'SHORT_BINBYTES BINBYTES8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 '
+        'EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT GLOBAL STACK_GLOBAL REDUCE '
+        'PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET').split()}
+_PLAIN.update({
+    pickle.SETITEM[0]: _Unpickler.plain_setitem,
+    pickle.SETITEMS[0]: _Unpickler.plain_setitems,
+    pickle.DICT[0]: _Unpickler.plain_dict,
+    pickle.BYTEARRAY8[0]: _Unpickler.plain_bytearray8,
+    pickle.BUILD[0]: _Unpickler.plain_build})
