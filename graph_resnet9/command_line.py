@@ -6,6 +6,7 @@ reason commands import the modules that need TensorFlow inside main.
 """
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -93,6 +94,8 @@ def _load_tensorflow():
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   sys.stderr.flush()
   stderr = os.dup(2)
+  # Modules that are half imported make riddles of a KeyboardInterrupt.
+  interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
   with tempfile.TemporaryFile() as said:
     os.dup2(said.fileno(), 2)
     try:
@@ -105,6 +108,7 @@ def _load_tensorflow():
     finally:
       os.dup2(stderr, 2)
       os.close(stderr)
+      signal.signal(signal.SIGINT, interrupt)
   tf.logging.set_verbosity(tf.logging.ERROR)
   warnings.filterwarnings(
       'ignore', module='(tf_keras|tensorflow|graph_resnet9)')

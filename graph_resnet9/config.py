@@ -162,7 +162,12 @@ def read_flagfile(folder):
   try:
     with open(path) as f:
       lines = [line.strip() for line in f if line.startswith('--')]
+    if any(line.startswith('--flagfile') for line in lines):
+      raise flags.Error('it refers to another flagfile')
     flag_values(['train', '--train_dir=' + folder] + lines)
+  except RecursionError:  # absl looks for flags of similar names.
+    raise UserError('%s: not a flagfile of graph_resnet9.train: a line of it is '
+                    'no flag' % path) from None
   except (flags.Error, OSError, UnicodeDecodeError) as e:
     raise UserError('%s: not a flagfile of graph_resnet9.train: %s' %
                     (path, e)) from None

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+from unittest import mock
 
 from absl.testing import absltest
 
@@ -30,39 +31,102 @@ class CheckpointsTest(absltest.TestCase):
   def resume(self):
     return helpers.train(self.dir)[0]
 
-  def test_damaged_newest_checkpoint_is_named(self):
+  def flipped(self):
     content = self.data.read_bytes()
     middle = len(content) // 2
-    flipped = bytes([content[middle] ^ 255])
-    for what, damage in (
-        ('truncated', content[:middle]), ('empty', b''),
-        ('flipped', content[:middle] + flipped + content[middle + 1:])):
-      with self.subTest(what):
-        self.data.write_bytes(damage)
-        with self.assertRaisesRegex(UserError, 'ckpt-16: damaged checkpoint'):
-          self.resume()
+    return (content[:middle] + bytes([content[middle] ^ 255])
+            + content[middle + 1:])
 
-  def test_damaged_or_missing_parts_are_named(self):
+  def test_damaged_newest_checkpoint_gives_way_to_the_one_before(self):
     index = self.dir / 'model.ckpt-16.index'
-    index.write_bytes(b'')
-    with self.assertRaisesRegex(UserError, 'ckpt-16: damaged checkpoint'):
+    content = self.data.read_bytes()
+    for what, path, damage in (
+        ('truncated', self.data, content[:len(content) // 2]),
+        ('empty', self.data, b''), ('flipped', self.data, self.flipped()),
+        ('missing', self.data, None), ('empty index', index, b'')):
+      with self.subTest(what):
+        shutil.rmtree(self.dir)
+        shutil.copytree(self.done, self.dir)
+        path.unlink() if damage is None else path.write_bytes(damage)
+        with self.assertLogs('absl', level='WARNING') as logs:
+          self.assertEqual(self.resume(), 0)
+        warning, = logs.output
+        self.assertRegex(warning, 'ckpt-16: damaged.*going on from .*ckpt-8. ')
+        self.assertEqual(helpers.differing(
+            self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'), [])
+        aside = self.dir / ('damaged-1-' + path.name)
+        if damage is not None:
+          self.assertEqual(aside.read_bytes(), damage)
+        # They don't win again, and what is damaged next gets another name.
+        self.assertEqual(self.resume(), 0)
+        self.data.write_bytes(b'')
+        self.resume()
+        self.assertTrue((self.dir / ('damaged-2-' + self.data.name)).exists())
+
+  def test_nothing_is_read_twice(self):
+    read = []
+    load = tf.train.load_checkpoint
+    def loading(prefix):
+      read.append(os.path.basename(prefix))
+      return load(prefix)
+    self.data.write_bytes(b'')
+    with mock.patch.object(tf.train, 'load_checkpoint', loading):
       self.resume()
-    shutil.copy(self.done / index.name, index)
+    self.assertEqual(read, ['model.ckpt-16', 'model.ckpt-8'])
+
+  def test_all_damaged_is_an_error_that_changes_nothing(self):
+    for path in self.dir.glob('model.ckpt-*.data*'):
+      path.write_bytes(b'')
+    before = sorted(os.listdir(self.dir))
+    with self.assertRaisesRegex(
+        UserError, 'every checkpoint is damaged: .*-16 .*-8 .*-0 '):
+      self.resume()
+    self.assertEqual(sorted(os.listdir(self.dir)), before)
+
+  def test_unreadable_checkpoint_is_not_taken_for_damaged(self):
     self.data.unlink()
-    with self.assertRaisesRegex(UserError, 'ckpt-16: damaged checkpoint'):
+    self.data.mkdir()
+    with self.assertRaisesRegex(UserError, 'ckpt-16.data.*: cannot be read'):
       self.resume()
+
+  def test_run_that_is_refused_stays_as_it_is(self):
+    self.data.write_bytes(b'')
+    (self.dir / 'flags.txt').unlink()
+    before = sorted(os.listdir(self.dir))
+    with self.assertRaisesRegex(UserError, 'another --width'):
+      helpers.train(self.dir, width=8)
+    self.assertEqual(sorted(os.listdir(self.dir)), before)
+
+  def test_damaged_checkpoint_of_eval_is_named_with_the_one_before(self):
+    for step, text in ((16, 'ckpt-16: damaged .* the one before is .*ckpt-8$'),
+                       (0, 'ckpt-0: damaged .* there is none before it$')):
+      prefix = self.dir / ('model.ckpt-%d' % step)
+      prefix.with_suffix('.ckpt-%d.index' % step).write_bytes(b'')
+      with self.assertRaisesRegex(UserError, text):
+        checkpoints.shapes(str(prefix))
 
   def test_bad_state_file_does_not_start_at_step_0(self):
     state = self.dir / 'checkpoint'
-    for content in (None, b'', b'\xff\x00garbage',
+    for content in (None, b'', b'\xff\x00garbage', b'model_checkpoint_path: "',
+                    b'model_checkpoint_path: ""',
                     b'model_checkpoint_path: "model.ckpt-99"'):
       with self.subTest(content=content):
         state.unlink() if content is None else state.write_bytes(content)
-        with self.assertLogs(level='WARNING') as logs:
+        with self.assertLogs('absl', level='WARNING') as logs:
           self.assertEqual(self.resume(), 0)
         self.assertIn('using the newest one', logs.output[0])
+        self.assertLen(logs.output, 1)
         self.assertEqual(checkpoints.newest(str(self.dir)),
                          str(self.dir / 'model.ckpt-16'))
+
+  def test_directory_as_state_file_is_kept_under_another_name(self):
+    (self.dir / 'checkpoint').unlink()
+    (self.dir / 'checkpoint').mkdir()
+    (self.dir / 'checkpoint' / 'mine').touch()
+    self.assertEqual(self.resume(), 0)
+    self.assertTrue((self.dir / 'damaged-1-checkpoint' / 'mine').exists())
+    self.assertEqual(checkpoints.newest(str(self.dir)),
+                     str(self.dir / 'model.ckpt-16'))
 
   def test_state_file_without_any_checkpoint_is_an_error(self):
     for path in self.dir.glob('model.ckpt*'):
@@ -70,12 +134,34 @@ class CheckpointsTest(absltest.TestCase):
     with self.assertRaisesRegex(UserError, 'names no checkpoint that exists'):
       self.resume()
 
-  def test_leftovers_of_killed_saves_are_removed(self):
-    leftover = self.dir / 'model.ckpt-12_temp'
-    leftover.mkdir()
-    (leftover / 'part-00000-of-00001.data').write_bytes(b'x')
+  def test_parts_without_any_checkpoint_are_an_error(self):
+    for path in self.dir.iterdir():
+      if path != self.data:
+        path.unlink()
+    with self.assertRaisesRegex(UserError, 'without its .index file'):
+      self.resume()
+
+  def test_killed_first_save_is_no_obstacle(self):
+    for path in self.dir.iterdir():
+      path.unlink()
+    (self.dir / 'model.ckpt-0.meta').write_bytes(b'x')
+    (self.dir / 'model.ckpt-0.data-00000-of-00001').write_bytes(b'x')
+    self.assertEqual(self.resume(), 0)
+    self.assertEqual(helpers.differing(
+        self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'), [])
+
+  def test_whole_checkpoint_that_nothing_names_is_kept(self):
+    for path in self.dir.glob('model.ckpt-16.*'):
+      shutil.copy(path, self.dir / path.name.replace('16', '99'))
     self.resume()
-    self.assertFalse(leftover.exists())
+    self.assertEqual(helpers.differing(
+        self.dir / 'model.ckpt-99', self.done / 'model.ckpt-16'), [])
+
+  def test_every_save_has_a_graph_that_can_be_read(self):
+    for prefix in (0, 8, 16):
+      with tf.Graph().as_default():
+        tf.train.import_meta_graph(
+            str(self.dir / ('model.ckpt-%d.meta' % prefix)))
 
   def test_moved_train_dir_still_works(self):
     moved = self.dir.with_name('moved')

@@ -233,12 +233,13 @@ class Checkpoints(StepValues):
     if not session.run(self._finite):
       raise UserError(not_finite('a variable is not finite', step,
                                  self._train_dir))
+    prefix = os.path.join(self._train_dir, checkpoints.NAME)
     try:
-      self._saver.save(session, os.path.join(self._train_dir, checkpoints.NAME),
-                       global_step=step)
+      # First: a checkpoint that has an index then lacks nothing.
+      self._saver.export_meta_graph('%s-%d.meta' % (prefix, step))
+      self._saver.save(session, prefix, step, write_meta_graph=False)
     except tf.errors.OpError as e:
-      raise UserError('--train_dir=%s: cannot save a checkpoint: %s' % (
-          self._train_dir, e.message.splitlines()[0])) from None
+      raise checkpoints.not_saved(self._train_dir, e) from None
     self._saved_step, self._saved_at = step, time.time()
 
 

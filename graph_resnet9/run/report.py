@@ -4,8 +4,10 @@ import json
 import os
 from typing import NamedTuple, Optional
 
+from absl import logging
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.errors import UserError
 from graph_resnet9.run import files
 
 METRICS = 'metrics.jsonl'
@@ -55,17 +57,43 @@ def _percent(value):
 
 
 def read_rows(train_dir):
-  """The rows of metrics.jsonl; a line that a kill tore is left out."""
-  rows = []
+  """The rows of metrics.jsonl; damaged lines are left out, with a warning.
+
+  Raises:
+    UserError: the file is there and cannot be read.
+  """
   path = os.path.join(train_dir, METRICS)
-  if os.path.exists(path):
-    with open(path) as f:
-      for line in f:
-        try:
-          rows.append(Row(**json.loads(line)))
-        except (ValueError, TypeError):
-          continue
-  return rows
+  try:
+    with open(path, errors='replace') as f:
+      rows = [_row(line) for line in f]
+  except FileNotFoundError:
+    return []
+  except OSError as e:
+    raise UserError('%s: cannot be read: %s' % (path, e.strerror)) from None
+  if None in rows:
+    logging.warning('%s: %d damaged lines are left out', path, rows.count(None))
+  return [row for row in rows if row]
+
+
+def _row(line):
+  """The Row of a line, or None if it is none."""
+  try:
+    row = Row(**json.loads(line))
+    values = []
+    for value, kind in zip(row, Row.__annotations__.values()):
+      if kind in (int, str):
+        fits = isinstance(value, kind)
+      elif value is None:
+        fits = kind == Optional[float]
+      else:
+        fits = isinstance(value, (int, float))
+        value = float(value)
+      if not fits:
+        return None
+      values.append(value)
+  except (ValueError, TypeError, OverflowError, RecursionError):
+    return None
+  return Row(*values) if row.step >= 0 else None
 
 
 def write_rows(train_dir, rows):

@@ -4,6 +4,7 @@ Alone, or as one process of a cluster: a parameter server, the chief, which does
 all that is done once, or another worker.
 """
 
+import contextlib
 import json
 import os
 import tempfile
@@ -19,6 +20,7 @@ from graph_resnet9.run import cluster
 from graph_resnet9.run import evaluation
 from graph_resnet9.run import files
 from graph_resnet9.run import hooks
+from graph_resnet9.run import signals
 from graph_resnet9.run import summary_hooks
 from graph_resnet9.run import task as tasks
 from graph_resnet9.run import train_dir
@@ -26,6 +28,7 @@ from graph_resnet9.run import training_graph
 from graph_resnet9.run import watch
 
 
+@signals.end_the_process()
 def train(settings, more_hooks=()):
   """Trains, or resumes, until the last step or a signal.
 
@@ -56,24 +59,25 @@ def train(settings, more_hooks=()):
           dataset=source.name,
           data_dir=os.path.abspath(settings.data.data_dir)
           if settings.data.data_dir else ''))
-  resume_from = train_dir.opened(settings) if task.chief else None
-  server = cluster.start_server(task)
-  cluster.wait_for(task, replica.sync)
-  with cluster.joined(task, server), tf.Graph().as_default(), (
-      tf.device(tasks.device_setter(task))), (
-          tempfile.TemporaryDirectory()) as scratch:
-    graph = training_graph.build(settings, source, scratch, replica)
-    if resume_from:
-      checkpoints.check(resume_from, checkpoints.shapes(resume_from),
-                        {v.op.name: v for v in tf.global_variables()})
-    if task.chief:
-      checkpoints.adopt(settings.train_dir, resume_from)
-      files.write(os.path.join(settings.train_dir, config.FLAGFILE),
-                  config.flagfile_text(settings))
-    with watch.watch(task, replica.sync):
+  with train_dir.opened(settings) if task.chief else (
+      contextlib.nullcontext()) as whole:
+    server = cluster.start_server(task)
+    cluster.wait_for(task, replica.sync)
+    with cluster.joined(task, server), tf.Graph().as_default(), (
+        tf.device(tasks.device_setter(task))), (
+            tempfile.TemporaryDirectory()) as scratch:
+      graph = training_graph.build(settings, source, scratch, replica)
+      if whole:
+        checkpoints.check(whole.prefix, whole.shapes,
+                          {v.op.name: v for v in tf.global_variables()})
       if task.chief:
-        return _lead(settings, graph, source, task, server, more_hooks)
-      return _follow(graph, task, server)
+        checkpoints.adopt(settings.train_dir, whole)
+        files.write(os.path.join(settings.train_dir, config.FLAGFILE),
+                    config.flagfile_text(settings))
+      with watch.watch(task, replica.sync):
+        if task.chief:
+          return _lead(settings, graph, source, task, server, more_hooks)
+        return _follow(graph, task, server)
 
 
 def _lead(settings, graph, source, task, server, more_hooks):

@@ -1,0 +1,104 @@
+"""The files of checkpoints in a train_dir, by their names."""
+
+import os
+import re
+import shutil
+
+import tensorflow.compat.v1 as tf
+
+NAME = 'model.ckpt'
+STATE = 'checkpoint'
+# NAME-STEP.PART
+_PART = re.compile(
+    re.escape(NAME) + r'-(\d+)\.(index|meta|data-\d{5}-of-\d{5})')
+# What killed saves leave under names of their own: TensorFlow's saver and its
+# atomic_write_string_to_file, and files.replacing.
+_TEMPORARY = re.compile(
+    r'%s-\d+_temp|%s\.tempstate\d+|(%s-\d+\.meta|%s)\.tmp[0-9a-f]{32}|'
+    r'(flags\.txt|metrics\.jsonl)\.tmp' % (
+        re.escape(NAME), _PART.pattern, re.escape(NAME), STATE))
+
+
+def parts(train_dir):
+  """(step, file name) of all parts of checkpoints in train_dir."""
+  matches = filter(None, map(_PART.fullmatch, os.listdir(train_dir)))
+  return [(int(match.group(1)), match.group(0)) for match in matches]
+
+
+def by_step(train_dir):
+  """Prefixes of the checkpoints in train_dir, oldest first."""
+  steps = sorted(step for step, name in parts(train_dir)
+                 if name.endswith('.index'))
+  return [os.path.join(train_dir, '%s-%d' % (NAME, step)) for step in steps]
+
+
+def before(prefix):
+  """Prefixes of the checkpoints before this one, oldest first."""
+  found = by_step(os.path.dirname(prefix) or '.')
+  return found[:found.index(prefix)] if prefix in found else []
+
+
+def named(train_dir):
+  """Prefixes that the state file names, the one to restore first."""
+  try:
+    state = tf.train.get_checkpoint_state(train_dir)
+  except ValueError:  # An empty state file, or one that is no text.
+    state = None
+  # Whatever their directory: a copied train_dir must not use its original.
+  return [os.path.join(train_dir, os.path.basename(path)) for path in (
+      [state.model_checkpoint_path, *state.all_model_checkpoint_paths]
+      if state else [])]
+
+
+def remove_leftovers(train_dir):
+  """Removes what killed or failed saves left, and nothing else."""
+  for name in os.listdir(train_dir):
+    path = os.path.join(train_dir, name)
+    if _TEMPORARY.fullmatch(name):
+      if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+      else:
+        os.remove(path)
+  # A save writes .meta, data and index in this order, then the state file; old
+  # checkpoints leave the state file before .meta, index and data are deleted.
+  # So what the state file names is no leftover, whatever it lacks.
+  keep = named(train_dir)
+  found = parts(train_dir)
+  names = {name for _, name in found}
+  for step, name in found:
+    prefix = '%s-%d' % (NAME, step)
+    if os.path.join(train_dir, prefix) not in keep and (
+        prefix + '.index' not in names
+        or keep and prefix + '.meta' not in names):
+      os.remove(os.path.join(train_dir, name))
+
+
+def without_index(train_dir):
+  """Prefixes that the state file names and whose .index file is lost."""
+  lost = set(named(train_dir)).difference(by_step(train_dir))
+  there = {os.path.join(train_dir, '%s-%d' % (NAME, step))
+           for step, _ in parts(train_dir)}
+  return sorted(lost & there)
+
+
+def set_aside(path):
+  """Renames a file, or all parts of a checkpoint, to damaged-NUMBER-NAME.
+
+  There nobody takes it for a checkpoint, and nothing is lost.
+
+  Args:
+    path: of a file or directory, or the prefix of a checkpoint.
+  Returns:
+    What its path, or prefix, is now.
+  """
+  folder, start = os.path.split(path)
+  taken = os.listdir(folder)
+  number = 1
+  while any(name.startswith('damaged-%d-' % number) for name in taken):
+    number += 1
+  names = [name for _, name in parts(folder) if name.startswith(start + '.')]
+  # The index last: if this is killed, the next start finds the rest again.
+  for name in sorted(names, key=lambda name: name.endswith('.index')) or [start]:
+    os.rename(os.path.join(folder, name),
+              os.path.join(folder, 'damaged-%d-%s' % (number, name)))
+  return os.path.join(folder, 'damaged-%d-%s' % (number, start))
