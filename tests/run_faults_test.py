@@ -1,0 +1,50 @@
+"""Every fault of tests/fault_harness.py and tests/fuzz.py, briefly."""
+
+import concurrent.futures
+import subprocess
+import sys
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from tests import fault_harness
+from tests import helpers
+
+INPUTS = 420
+# kill -9 has tests/run_kill_test.py.
+NAMES = sorted(set(fault_harness.FAULTS) - {'killed_in_turn'})
+
+
+class FaultsTest(parameterized.TestCase):
+
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    # Two at once, as a start takes longer than the rest.
+    pool = concurrent.futures.ThreadPoolExecutor(2)
+    cls.addClassCleanup(pool.shutdown, cancel_futures=True)
+    cls.results = {name: pool.submit(fault_harness.attempt, name, 0)
+                   for name in NAMES}
+
+  @parameterized.parameters(*NAMES)
+  def test_promise_holds(self, name):
+    result = self.results[name].result()
+    if result['outcome'] == 'skipped':
+      self.skipTest(result['detail'])
+    self.assertEqual(result['outcome'], 'held', result['detail'])
+
+
+class FuzzTest(absltest.TestCase):
+
+  def test_damaged_files_are_read_or_refused(self):
+    done = subprocess.run(
+        [sys.executable, '-m', 'tests.fuzz', '--inputs=%d' % INPUTS],
+        cwd=helpers.ROOT, env=helpers.environment(), capture_output=True,
+        text=True, check=False)
+    self.assertEqual(done.returncode, 0, done.stdout + done.stderr[-2000:])
+    helpers.SUMMARY.extend('damaged files, ' + line
+                           for line in done.stdout.splitlines())
+
+
+if __name__ == '__main__':
+  absltest.main()
