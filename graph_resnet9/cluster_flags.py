@@ -21,7 +21,7 @@ def define_cluster(flag_values):
       flag_values=flag_values)
   flags.DEFINE_integer(
       'task_index', 0, 'Which of the --ps_hosts or --worker_hosts this process '
-      'is.', 0, flag_values=flag_values)
+      'is.', 0, recipe_flags.MAX_INT, flag_values=flag_values)
   for job, what in (('ps', 'parameter servers'), ('worker', 'workers')):
     name = job + '_hosts'
     flags.DEFINE_list(
@@ -44,7 +44,7 @@ def define_cluster(flag_values):
       flag_values=flag_values)
   recipe_flags.define_float(
       'wait_secs', 300, 'How long to wait for a host of the cluster that does '
-      'not answer, at the start and later.', 1, None, flag_values)
+      'not answer, at the start and later.', 1, 1e6, flag_values)
 
 
 def define_num_gpus(flag_values):

@@ -36,17 +36,17 @@ def define_benchmark_flags(flag_values=flags.FLAGS):
   """The flags of graph_resnet9.benchmark: a recipe, and how long to measure."""
   flags.DEFINE_integer(
       'steps', 5, 'Steps a run to time, after two to warm up.', 1,
-      flag_values=flag_values)
+      recipe_flags.MAX_INT, flag_values=flag_values)
   flags.DEFINE_integer(
       'runs', 3, 'Runs, in which all that is timed takes its turn; the median '
-      'of all steps counts.', 1, flag_values=flag_values)
+      'of all steps counts.', 1, recipe_flags.MAX_INT, flag_values=flag_values)
   flags.DEFINE_enum(
       'compare', 'none', ['none', 'torch'], 'Time the same training step in '
       "PyTorch, too, which pip install '.[bench]' brings.",
       flag_values=flag_values)
   flags.DEFINE_integer(
       'ops', 0, 'List so many types of ops that take most of a training step.',
-      0, flag_values=flag_values)
+      0, recipe_flags.MAX_INT, flag_values=flag_values)
   flags.DEFINE_bool(
       'json', False, 'Print one line of JSON instead of the table.',
       flag_values=flag_values)
@@ -88,7 +88,7 @@ def define_demo_flags(flag_values=flags.FLAGS):
       'out_dir', '', 'Directory for CASE.json and CASE.png; by default a case '
       'only prints its table.', flag_values=flag_values)
   flags.DEFINE_integer(
-      'seed', 0, 'Seed of weights, order and signals.', 0, 2**31 - 1,
+      'seed', 0, 'Seed of weights, order and signals.', 0, recipe_flags.MAX_INT,
       flag_values=flag_values)
   flags.DEFINE_string(
       'data_dir', '', 'Folder with CIFAR-10, as of graph_resnet9.train; by '

@@ -51,7 +51,7 @@ def _define_session_flags(flag_values, batches):
       'of graph_resnet9.train.', flag_values=flag_values, required=True)
   flags.DEFINE_integer(
       'batches', batches, 'Batches to run, if the input has so many.', 2,
-      flag_values=flag_values)
+      2**31 - 1, flag_values=flag_values)
   flags.DEFINE_string(
       'feed', '', 'module:function that yields a feed dict a batch, {name of a '
       "placeholder: value}; by default the graph's queue runners are started, "

@@ -4,6 +4,9 @@ import math
 
 from absl import flags
 
+# What TensorFlow's integers hold; a bound for numbers that need no other one.
+MAX_INT = 2**31 - 1
+
 flags.disclaim_key_flags()  # They are the command's: its --help lists them.
 
 
@@ -53,7 +56,8 @@ def define_recipe(flag_values):
       'none.', 0, 32, flag_values=flag_values)
   flags.DEFINE_integer(
       'ghost_batch', 0, 'Normalise each so many images of a training batch by '
-      'their own statistics; 0: the whole batch.', 0, flag_values=flag_values)
+      'their own statistics; 0: the whole batch.', 0, MAX_INT,
+      flag_values=flag_values)
   define_float(
       'label_smoothing', 0, 'Share of the label that goes to all classes '
       'alike, in the training loss.', 0, 1, flag_values)
@@ -83,7 +87,7 @@ def define_recipe(flag_values):
       flag_values)
   flags.DEFINE_integer(
       'ema_steps', 5, 'Update those averages after every so many steps, by '
-      'ema_decay ** ema_steps.', 1, flag_values=flag_values)
+      'ema_decay ** ema_steps.', 1, MAX_INT, flag_values=flag_values)
   flags.DEFINE_enum(
       'update_ops', 'control_dependencies', ['control_dependencies', 'none'],
       'Whether the train op runs the update ops of batch normalisation. none '
@@ -109,7 +113,7 @@ def define_recipe(flag_values):
 def define_shared(flag_values):
   """The flags of data, batches and model, which train and eval share."""
   flags.DEFINE_integer(
-      'seed', 0, 'Seed of weights, order and augmentation.', 0, 2**31 - 1,
+      'seed', 0, 'Seed of weights, order and augmentation.', 0, MAX_INT,
       flag_values=flag_values)
   flags.DEFINE_enum(
       'dataset', 'auto', ['auto', 'cifar10', 'synthetic'], 'auto: CIFAR-10 '
@@ -122,9 +126,9 @@ def define_shared(flag_values):
   for split in ('train', 'test'):
     flags.DEFINE_integer(
         split + '_examples', 0, 'Use only the first so many %s images; 0: all.'
-        % split, 0, flag_values=flag_values)
+        % split, 0, MAX_INT, flag_values=flag_values)
   flags.DEFINE_integer(
-      'batch_size', 512, 'Images a step.', 1, flag_values=flag_values)
+      'batch_size', 512, 'Images a step.', 1, MAX_INT, flag_values=flag_values)
   flags.DEFINE_enum(
       'input', 'indices', ['indices', 'records'], 'What the queue carries: '
       'indices into images that lie in memory, or records read from files.',
@@ -140,14 +144,14 @@ def define_shared(flag_values):
   flags.DEFINE_integer(
       'min_after_dequeue', None, 'Images that wait in the queue of '
       'shuffle_batch at least; by default an epoch of them (of records at most '
-      '45,000).', 0,
-      flag_values=flag_values)
+      '45,000).', 0, MAX_INT, flag_values=flag_values)
   flags.DEFINE_integer(
       'capacity', None, 'Images that the queue holds at most; by default '
-      'min_after_dequeue and three batches.', 1, flag_values=flag_values)
+      'min_after_dequeue and three batches.', 1, MAX_INT,
+      flag_values=flag_values)
   flags.DEFINE_integer(
       'width', 64, 'Channels of the first layer; the others have 2, 4 and 8 '
-      'times as many.', 1, flag_values=flag_values)
+      'times as many.', 1, 1024, flag_values=flag_values)
   flags.DEFINE_enum(
       'precision', 'float32', ['float32', 'float16', 'bfloat16'], 'Arithmetic '
       'of the layers; weights and statistics are float32 in any case.',

@@ -1,6 +1,7 @@
 """Settings from flags, flagfiles from settings, and the recipes in flags/."""
 
 import os
+import re
 
 from absl import flags
 from absl.testing import absltest
@@ -52,9 +53,12 @@ class ConfigTest(absltest.TestCase):
 
   def test_damaged_flags_txt_is_named(self):
     folder = self.create_tempdir()
-    folder.create_file('flags.txt', '--width=many\n')
-    with self.assertRaisesRegex(UserError, 'flags.txt: not a flagfile'):
-      config.read_flagfile(folder.full_path)
+    for text in ('--width=many', '--no_such_flag', '--flagfile=/dev/zero',
+                 '--' + 'x' * 5000):  # absl looks for similar names, recursively.
+      folder.create_file('flags.txt', text + '\n')
+      with self.subTest(text[:20]), self.assertRaisesRegex(
+          UserError, 'flags.txt: not a flagfile'):
+        config.read_flagfile(folder.full_path)
     self.assertIsNone(config.read_flagfile(os.path.join(folder.full_path, 'x')))
 
   def test_override_takes_what_was_not_given_from_the_saved(self):
@@ -65,14 +69,27 @@ class ConfigTest(absltest.TestCase):
     self.assertEqual((got.checkpoint, got.model.width, got.seed,
                       got.batches.shuffle), ('c', 64, 7, 'epoch'))
 
-  def test_every_numeric_flag_has_a_bound(self):
-    values = parsed(config.define_train_flags, '--train_dir=d')
-    for name in values:
-      if values[name].flag_type() in ('int', 'float'):
-        for bad in ('-1', 'nan', 'inf'):
-          with self.subTest(flag=name, value=bad), self.assertRaises(flags.Error):
-            parsed(config.define_train_flags, '--train_dir=d',
-                   '--%s=%s' % (name, bad))
+  def test_every_numeric_flag_of_every_command_names_its_bounds(self):
+    commands = [getattr(module, name) for module in (config, doctor_flags)
+                for name in vars(module) if re.fullmatch(r'define_\w+_flags', name)]
+    self.assertGreaterEqual(len(commands), 7)
+    for define in commands:
+      values = flags.FlagValues()
+      define(values)
+      required = ['--%s=x' % name for name in values if values[name].value is None
+                  and values[name].flag_type() == 'string']
+      for name in values:
+        kind = values[name].flag_type()
+        for bad in {'int': ('-1', '1' + '0' * 30),
+                    'float': ('-1', 'nan', 'inf')}.get(kind, ()):
+          given = '--%s=%s' % (name, bad)
+          with self.subTest(command=define.__name__, flag=given):
+            with self.assertRaises(flags.Error) as caught:
+              parsed(define, *required, given)
+            text = str(caught.exception)
+            self.assertIn('--' + name, text)
+            self.assertRegex(text.replace(given, '').replace(bad, ''),
+                             r'\d|positive|non-negative|finite')
 
 
 class RecipesTest(absltest.TestCase):

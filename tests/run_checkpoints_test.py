@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import shutil
 from unittest import mock
 
@@ -149,6 +150,27 @@ class CheckpointsTest(absltest.TestCase):
     self.assertEqual(self.resume(), 0)
     self.assertEqual(helpers.differing(
         self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'), [])
+
+  def test_save_that_fails_says_why_and_leaves_nothing(self):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name in self.dir.glob('model.ckpt-*'):
+      name.unlink()
+    (self.dir / 'checkpoint').unlink()
+    (self.dir / 'metrics.jsonl').unlink()
+    save = tf.train.Saver.save
+    def saving(*args, **kwargs):
+      resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 10, limit[1]))
+      try:
+        return save(*args, **kwargs)
+      finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    with mock.patch.object(tf.train.Saver, 'save', saving):
+      with self.assertRaisesRegex(
+          UserError, r'--train_dir=%s: cannot save a checkpoint: .*File too '
+          r'large$' % self.dir):
+        self.resume()
+    self.assertEqual(list(self.dir.glob('model.ckpt*')), [])
+    self.assertEqual(self.resume(), 0)
 
   def test_whole_checkpoint_that_nothing_names_is_kept(self):
     for path in self.dir.glob('model.ckpt-16.*'):

@@ -30,6 +30,27 @@ class ReportTest(absltest.TestCase):
       f.write('{"other": 1}\n[]\n{"epoch": 2, "st')
     self.assertEqual(report.read_rows(self.dir), [ROW])
 
+  def test_lines_of_other_types_and_bytes_are_left_out_with_a_warning(self):
+    path = os.path.join(self.dir, 'metrics.jsonl')
+    report.write_rows(self.dir, [ROW])
+    with open(path, 'rb') as f:
+      line = f.read()
+    bad = [line.replace(b'"step": 8', step) for step in (
+        b'"step": "8"', b'"step": 8.5', b'"step": -8', b'"step": null')]
+    bad += [line.replace(b'2.5', b'"2.5"'), line.replace(b'2.5', b'null'),
+            line.replace(b'2.5', b'1' + b'0' * 400), b'[' * 100000 + b'\n',
+            b'\xff\xfe\n']
+    with open(path, 'wb') as f:
+      f.write(b''.join(bad) + line)
+    with self.assertLogs('absl', level='WARNING') as logs:
+      self.assertEqual(report.read_rows(self.dir), [ROW])
+    self.assertIn('9 damaged lines', logs.output[0])
+
+  def test_file_that_cannot_be_read_is_named(self):
+    os.mkdir(os.path.join(self.dir, 'metrics.jsonl'))
+    with self.assertRaisesRegex(UserError, 'metrics.jsonl: cannot be read'):
+      report.read_rows(self.dir)
+
   def test_no_file_is_no_row(self):
     self.assertEqual(report.read_rows(self.dir), [])
 

@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import os
+import re
 from typing import Dict, List, NamedTuple, Tuple
 
 from absl import logging
@@ -185,9 +186,12 @@ def _read(prefix):
 
 
 def _line(error):
-  """The first line of what an exception says."""
-  return (getattr(error, 'strerror', None) or getattr(error, 'message', None)
-          or str(error).strip() or type(error).__name__).splitlines()[0]
+  """The line of an exception's text that says what happened."""
+  text = (getattr(error, 'strerror', None) or getattr(error, 'message', None)
+          or str(error)).strip() or type(error).__name__
+  # Of an op, TensorFlow first tells where it was defined.
+  cause = re.search(r'^Node: .*\n(\d+ root error.*\n)?\s*(.+)', text, re.M)
+  return cause.group(2) if cause else text.splitlines()[0]
 
 
 def shapes(prefix):
