@@ -1,5 +1,6 @@
 """Tests of graph_resnet9.inputs.download against a server of our own."""
 
+import concurrent.futures
 import errno
 import hashlib
 import http.server
@@ -121,6 +122,13 @@ class DownloadTest(parameterized.TestCase):
     self.assert_whole()
     self.assertEqual(self.server.ranges, ['bytes=%d-' % have])
     self.assertEqual(self.server.sent, [len(BODY) - have])
+
+  def test_several_at_once_share_one_download(self):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+      for done in [pool.submit(self.fetch) for _ in range(4)]:
+        done.result()
+    self.assert_whole()
+    self.assertEqual(sum(self.server.sent), len(BODY))
 
   def test_empty_part_is_fetched_whole(self):
     self.write(self.part, b'')

@@ -1,5 +1,7 @@
 """Fetches one file over HTTP: resumed, verified, moved into place."""
 
+import contextlib
+import fcntl
 import hashlib
 import http.client
 import os
@@ -29,7 +31,9 @@ def fetch(path, url=URL, sha256=SHA256):
 
   The bytes go to `path`.part, which the next call resumes if the server can,
   and restarts if not. Only a file with the right checksum gets the name `path`;
-  one with a wrong checksum is deleted. A progress bar on a terminal.
+  one with a wrong checksum is deleted. Of several processes that ask for the
+  same `path` one downloads, and the others wait for it. A progress bar on a
+  terminal.
 
   Args:
     path: where the file belongs; its folder is made.
@@ -45,24 +49,42 @@ def fetch(path, url=URL, sha256=SHA256):
   try:
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(part, 'ab') as f:
+      with contextlib.suppress(OSError):  # Some file systems have no locks.
+        fcntl.flock(f, fcntl.LOCK_EX)
+      if not _is_still(f, part):  # Another process has been and gone.
+        return fetch(path, url, sha256)
+      f.seek(0, os.SEEK_END)
       _receive(f, url)
-    with open(part, 'rb') as f:
-      digest = hashlib.sha256()
-      for block in iter(lambda: f.read(_BLOCK_BYTES), b''):
-        digest.update(block)
-    if digest.hexdigest() != sha256:
-      os.remove(part)
-      raise UserError(
-          '%s: wrong SHA-256 %s, expected %s; the file was deleted. Try again, '
-          'or fetch it by hand and name its folder with --data_dir' %
-          (url, digest.hexdigest(), sha256))
-    os.replace(part, path)
+      f.flush()
+      _verify(part, url, sha256)
+      os.replace(part, path)
   except (urllib.error.URLError, http.client.HTTPException, ConnectionError,
           TimeoutError) as e:
     raise Unreachable(
         '%s: %s' % (url, getattr(e, 'reason', None) or e)) from None
   except OSError as e:
     raise UserError('%s: cannot be written: %s' % (part, e.strerror)) from None
+
+
+def _is_still(f, path):
+  """Whether `path` is the open file f, and not gone or another one."""
+  with contextlib.suppress(FileNotFoundError):
+    return os.path.samestat(os.fstat(f.fileno()), os.stat(path))
+  return False
+
+
+def _verify(part, url, sha256):
+  """Deletes a file with a wrong checksum and raises UserError."""
+  digest = hashlib.sha256()
+  with open(part, 'rb') as f:
+    for block in iter(lambda: f.read(_BLOCK_BYTES), b''):
+      digest.update(block)
+  if digest.hexdigest() != sha256:
+    os.remove(part)
+    raise UserError(
+        '%s: wrong SHA-256 %s, expected %s; the file was deleted. Try again, '
+        'or fetch it by hand and name its folder with --data_dir' %
+        (url, digest.hexdigest(), sha256))
 
 
 def _receive(f, url):
