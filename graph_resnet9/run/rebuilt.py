@@ -42,7 +42,8 @@ def graph(settings, scratch):
     # As many towers, wherever they run now.
     train_graph = training_graph.build(
         settings, source, scratch,
-        training_graph.Replica(towers=('',) * settings.num_gpus))
+        training_graph.Replica(towers=('',) * settings.num_gpus),
+        restored=True)
   return built, train_graph.feed
 
 

@@ -66,7 +66,8 @@ def train(settings, more_hooks=()):
     with cluster.joined(task, server), tf.Graph().as_default(), (
         tf.device(tasks.device_setter(task))), (
             tempfile.TemporaryDirectory()) as scratch:
-      graph = training_graph.build(settings, source, scratch, replica)
+      graph = training_graph.build(settings, source, scratch, replica,
+                                   restored=whole is not None)
       if whole:
         checkpoints.check(whole.prefix, whole.shapes,
                           {v.op.name: v for v in tf.global_variables()})
@@ -98,7 +99,7 @@ def _lead(settings, graph, source, task, server, more_hooks):
       master=server.target if server else '',
       checkpoint_dir=folder, scaffold=scaffold,
       hooks=[
-          *([graph.sync_hook] if graph.sync_hook else []),
+          *graph.sync_hooks,
           hooks.LossGuard(step, graph.loss, folder),
           *summary_hooks.hooks(step, settings.batches.batch_size,
                                graph.steps_per_epoch, folder),
@@ -136,7 +137,7 @@ def _follow(graph, task, server):
   count = hooks.StepCount(graph.step)
   with cluster.session(
       task, server, tf.train.Scaffold(local_init_feed_dict=graph.feed),
-      [*([graph.sync_hook] if graph.sync_hook else []), count,
+      [*graph.sync_hooks, count,
        hooks.StopAtStep(graph.step, graph.last_step), chief_ended,
        stop]) as session:
     print('worker %d of %d has joined' % (task.index, len(task.workers)),

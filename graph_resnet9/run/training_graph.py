@@ -1,6 +1,6 @@
 """The graph of a training run, in the order in which a batch travels."""
 
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -69,7 +69,7 @@ class TrainGraph(NamedTuple):
   learning_rate, loss, accuracy: float32 scalars of the step.
   steps_per_epoch, last_step: ints.
   feed: for Scaffold(local_init_feed_dict=).
-  sync_hook: SessionRunHook that a synchronous step needs, or None.
+  sync_hooks: what a synchronous step needs in its session.
   test: TestGraph, None unless chief.
   """
   logits: tf.Tensor
@@ -81,7 +81,7 @@ class TrainGraph(NamedTuple):
   steps_per_epoch: int
   last_step: int
   feed: Dict[tf.Tensor, Any]
-  sync_hook: Optional[tf.train.SessionRunHook]
+  sync_hooks: List[tf.train.SessionRunHook]
   test: Optional['TestGraph']
 
 
@@ -130,7 +130,7 @@ def input_batch(settings, source, scratch, replica=Replica()):
   return Input(images, batch.labels, count * replica.count, feed)
 
 
-def build(settings, source, scratch, replica=Replica()):
+def build(settings, source, scratch, replica=Replica(), restored=False):
   """Builds the training graph in the default graph.
 
   Args:
@@ -138,6 +138,8 @@ def build(settings, source, scratch, replica=Replica()):
     source: dataset.Source.
     scratch: existing directory for record files, if they have to be written.
     replica: Replica.
+    restored: Python bool; the variables will be those of a checkpoint, so that
+      costly initial values are left out.
   Returns:
     TrainGraph.
   Raises:
@@ -155,7 +157,8 @@ def build(settings, source, scratch, replica=Replica()):
     # Logits and loss.
     logits, loss, accuracy = _towers(
         settings, batch, replica.towers,
-        _whitening_filters(settings, source) if replica.chief else None)
+        None if restored or not replica.chief
+        else _whitening_filters(settings, source))
     weights = [v for v in tf.global_variables() if v.dtype.is_floating]
 
     # The train op, after the update ops.
@@ -186,7 +189,7 @@ def build(settings, source, scratch, replica=Replica()):
     feed = {**feed, **more_feed}
   return TrainGraph(
       logits, train_op, step, learning_rate, loss, accuracy, steps_per_epoch,
-      max(1, round(how.epochs * steps_per_epoch)), feed, *sync_hooks or [None],
+      max(1, round(how.epochs * steps_per_epoch)), feed, sync_hooks,
       test)
 
 
