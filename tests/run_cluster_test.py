@@ -194,6 +194,17 @@ class ClusterTest(parameterized.TestCase):
             cluster.said(job, index, 'err').splitlines()[-1],
             'train: .*%s.*: has not answered for 8 s' % host)
 
+  def test_chief_that_never_begins_ends_the_wait(self):
+    cluster = self.cluster(wait_secs=8)
+    name, port = cluster.hosts('worker')[0].split(':')
+    with socket.create_server((name, int(port))):
+      cluster.start('ps')
+      cluster.start('worker', 1)
+      self.assertEqual(cluster.code('worker', 1), 1)
+    self.assertRegex(
+        cluster.said('worker', 1, 'err').splitlines()[-1],
+        'train: %s:%s: the chief has not initialised' % (name, port))
+
   def test_parameter_server_that_is_gone_ends_the_wait_by_name(self):
     cluster = self.cluster(epochs=100000, wait_secs=8)
     cluster.start('ps')

@@ -84,13 +84,26 @@ def session(task, server, scaffold, session_hooks):
   initialised the variables, and a short training is over by then.
   """
   return tf.train.MonitoredSession(
-      _WorkerSessionCreator(scaffold, server.target, tasks.session_config(task),
-                            max_wait_secs=task.wait_secs),
+      _WorkerSessionCreator(task, scaffold, server.target),
       session_hooks, stop_grace_period_secs=tasks.stop_grace_secs(task))
 
 
 class _WorkerSessionCreator(tf.train.WorkerSessionCreator):
   """Looks every second whether the chief has initialised the variables."""
+
+  def __init__(self, task, scaffold, target):
+    super().__init__(scaffold, target, tasks.session_config(task),
+                     task.wait_secs)
+    self._chief = task.workers[0]
+
+  def create_session(self):
+    try:
+      return super().create_session()
+    except tf.errors.DeadlineExceededError:
+      raise UserError(
+          '%s: the chief has not initialised the variables for %g s '
+          '(--wait_secs); see what it says' %
+          (self._chief, self._max_wait_secs)) from None
 
   def _get_session_manager(self):
     if not self._session_manager:
