@@ -189,9 +189,11 @@ def _line(error):
   """The line of an exception's text that says what happened."""
   text = (getattr(error, 'strerror', None) or getattr(error, 'message', None)
           or str(error)).strip() or type(error).__name__
-  # Of an op, TensorFlow first tells where it was defined.
-  cause = re.search(r'^Node: .*\n(\d+ root error.*\n)?\s*(.+)', text, re.M)
-  return cause.group(2) if cause else text.splitlines()[0]
+  # Of an op, TensorFlow first tells where it was defined and where it ran.
+  lines = [line.strip() for line in text.splitlines() if not re.match(
+      r"\s*(Graph execution error|Detected at|File \"|Node: '|From /job:|"
+      r'\d+ root error|$)', line)]
+  return lines[0] if lines else text.splitlines()[0]
 
 
 def shapes(prefix):

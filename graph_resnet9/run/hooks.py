@@ -238,6 +238,8 @@ class Checkpoints(StepValues):
       # First: a checkpoint that has an index then lacks nothing.
       self._saver.export_meta_graph('%s-%d.meta' % (prefix, step))
       self._saver.save(session, prefix, step, write_meta_graph=False)
+    except (tf.errors.AbortedError, tf.errors.UnavailableError):
+      raise  # A process of the cluster is lost: the session is made anew.
     except tf.errors.OpError as e:
       raise checkpoints.not_saved(self._train_dir, e) from None
     self._saved_step, self._saved_at = step, time.time()
