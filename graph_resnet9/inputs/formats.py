@@ -38,9 +38,13 @@ PICKLE_ARCHIVE = 'cifar-10-python.tar.gz'
 LAYOUTS = (BINARY_FOLDER, PICKLE_FOLDER, BINARY_ARCHIVE, PICKLE_ARCHIVE)
 # Twice the size of the largest canonical file: what is larger is not read.
 MAX_FILE_BYTES = 64 << 20
-MAX_HEADER_BYTES = 64 << 10
-# Five times what the canonical archives unpack to.
+# Of a long name or pax header: tarfile searches one in time by its square.
+MAX_HEADER_BYTES = 2 << 10
+# Of all members together, and behind the last; a canonical archive has 15 KB.
+MAX_HEADERS_BYTES = 1 << 20
+# Five times what the canonical archives unpack to, 1.5 times their own size.
 MAX_ARCHIVE_BYTES = 1 << 30
+MAX_PACKED_BYTES = 256 << 20
 MAX_MEMBERS = 1000
 
 
@@ -108,7 +112,8 @@ def decode_pickle(data, name, records=FILE_RECORDS):
   if not isinstance(labels, (list, tuple)):
     labels = pickles.array_of(labels)
     if labels is not None:
-      labels = labels.tolist() if labels.ndim == 1 else None
+      # Not a list of millions, only to count it.
+      labels = labels.tolist() if labels.shape == (records,) else None
   if (labels is None or len(labels) != records
       or not all(isinstance(label, int) for label in labels)):
     raise UserError("%s: 'labels' is not a list of %d integers; fetch the file "
@@ -174,19 +179,26 @@ def _file_bytes(path):
 
 
 class _Limited:
-  """A stream that ends in an error after MAX_ARCHIVE_BYTES.
+  """A stream that ends in an error after MAX_ARCHIVE_BYTES, or at `headers`.
 
-  10 MB of gzip can unpack to 10 GB, of which no member needs to be large.
+  10 MB of gzip can unpack to 10 GB, of which no member needs to be large: the
+  map of a sparse member, for one, goes on as long as it says of itself.
+
+  headers: how far one may read if all but the data of the members so far is
+  headers.
   """
 
   def __init__(self, stream):
-    self._stream, self._left = stream, MAX_ARCHIVE_BYTES
+    self._stream, self._at, self.headers = stream, 0, MAX_HEADERS_BYTES
 
   def read(self, size):
     data = self._stream.read(size)
-    self._left -= len(data)
-    if self._left < 0:
-      raise tarfile.ReadError('it unpacks to over %d bytes' % MAX_ARCHIVE_BYTES)
+    self._at += len(data)
+    for limit, text in ((MAX_ARCHIVE_BYTES, 'it unpacks to over %d bytes'),
+                        (self.headers, 'it unpacks to over %d bytes, '
+                         'more than its files are')):
+      if self._at > limit:
+        raise tarfile.ReadError(text % limit)
     return data
 
 
@@ -199,6 +211,8 @@ class _Member(tarfile.TarInfo):
     member = super().frombuf(buf, encoding, errors)
     if not member.isreg() and member.size > MAX_HEADER_BYTES:
       raise tarfile.ReadError('a header of %d bytes' % member.size)
+    if member.type == tarfile.XGLTYPE:  # Each later member would keep a copy.
+      raise tarfile.ReadError('a header for all members')
     return member
 
 
@@ -213,6 +227,9 @@ def _archive_files(path, folder, names):
     raise UserError('%s: a directory, where an archive belongs' % path)
   missing = set(names)
   try:
+    if os.path.getsize(path) > MAX_PACKED_BYTES:
+      raise UserError('%s: over %d bytes, too large for a CIFAR-10 archive' %
+                      (path, MAX_PACKED_BYTES))
     # Not tarfile's own 'r|gz', which does not verify gzip's checksum.
     with gzip.open(path) as unpacked, tarfile.open(
         fileobj=(stream := _Limited(unpacked)), mode='r|',
@@ -220,10 +237,11 @@ def _archive_files(path, folder, names):
       for count, member in enumerate(archive):
         if count >= MAX_MEMBERS:
           raise tarfile.ReadError('it has over %d members' % MAX_MEMBERS)
+        stream.headers += archive.offset - member.offset_data
         parts = [p for p in member.name.split('/') if p not in ('', '.')]
         if (member.name.startswith('/') or '..' in parts
             or (parts and parts[0] != folder)
-            or not (member.isfile() or member.isdir())):
+            or not (member.isfile() or member.isdir()) or member.issparse()):
           raise UserError('%s: refused, its member %.999r does not belong into '
                           '%s/; fetch the official archive' %
                           (path, member.name, folder))
@@ -231,7 +249,10 @@ def _archive_files(path, folder, names):
           raise UserError('%s: refused, its member %.999r is over %d bytes' %
                           (path, member.name, MAX_FILE_BYTES))
         name = '/'.join(parts[1:])
-        if member.isfile() and name in missing:
+        if member.isfile() and name in names:
+          if name not in missing:  # tar would extract the last one.
+            raise UserError('%s: refused, %s is in it twice' %
+                            (path, member.name))
           missing.remove(name)
           yield name, archive.extractfile(member).read()
       while stream.read(1 << 20):  # To the end, where the checksum is.

@@ -48,9 +48,12 @@ def array_of(value):
 
 def _text(value):
   """A str also where Python 2 wrote it, which comes as bytes."""
-  value = value.decode('ascii') if isinstance(value, bytes) else value
+  if isinstance(value, bytes):
+    value = value[:_MAX_REASON + 1].decode('ascii')
   if not isinstance(value, str):  # And not into a message: it may be endless.
     raise pickle.UnpicklingError('a %s as a name' % type(value).__name__)
+  if len(value) > _MAX_REASON:
+    raise pickle.UnpicklingError('a name of over %d characters' % _MAX_REASON)
   return value
 
 
@@ -146,6 +149,7 @@ class _Unpickler(pickle._Unpickler):  # pylint: disable=protected-access
   def __init__(self, data):
     super().__init__(io.BytesIO(data), encoding='bytes')
     self.dispatch = _Opcodes()
+    self._left_to_encode = len(data)
 
   def find_class(self, module, name):
     try:
@@ -153,8 +157,25 @@ class _Unpickler(pickle._Unpickler):  # pylint: disable=protected-access
     except KeyError:
       raise pickle.UnpicklingError(
           'it asks for %s.%s' % (module, name)) from None
+    if found is _encode:
+      return self.encode
     # A new function each time: a pickle can set attributes of what it gets.
     return (lambda *args: found(*args)) if callable(found) else found
+
+  def encode(self, text, encoding):
+    """No more than the file holds: the memo gives one text time and again."""
+    self._left_to_encode -= len(text)
+    if self._left_to_encode < 0:
+      raise pickle.UnpicklingError('it makes more bytes than it has')
+    return _encode(text, encoding)
+
+  def plain_put(self):
+    # An index is the key of a dict, and 100,000 multiples of 2**61 - 1 are as
+    # many keys with one hash.
+    index = int(self.readline()[:-1])
+    if not 0 <= index < 2**32:
+      raise pickle.UnpicklingError('a memo index that is out of range')
+    self.memo[index] = self.stack[-1]
 
   def plain_setitem(self):
     _check_keys(self.stack[-2:-1])
@@ -180,8 +201,9 @@ class _Unpickler(pickle._Unpickler):  # pylint: disable=protected-access
 
 
 def _check_keys(keys):
+  """Strings only: their hashes are kept, and no file can foresee them."""
   for key in keys:
-    if not isinstance(key, (str, bytes, int)):
+    if not isinstance(key, (str, bytes)):
       raise pickle.UnpicklingError('a %s as a key' % type(key).__name__)
 
 
@@ -194,8 +216,9 @@ _PLAIN = {
         'UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES '
         'SHORT_BINBYTES BINBYTES8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 '
         'EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT GLOBAL STACK_GLOBAL REDUCE '
-        'PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET').split()}
+        'BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET').split()}
 _PLAIN.update({
+    pickle.PUT[0]: _Unpickler.plain_put,
     pickle.SETITEM[0]: _Unpickler.plain_setitem,
     pickle.SETITEMS[0]: _Unpickler.plain_setitems,
     pickle.DICT[0]: _Unpickler.plain_dict,
