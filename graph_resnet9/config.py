@@ -169,8 +169,9 @@ def read_flagfile(folder):
     raise UserError('%s: not a flagfile of graph_resnet9.train: a line of it is '
                     'no flag' % path) from None
   except (flags.Error, OSError, UnicodeDecodeError) as e:
+    # In one line: a damaged name may hold a line end that open() knows not.
     raise UserError('%s: not a flagfile of graph_resnet9.train: %s' %
-                    (path, e)) from None
+                    (path, ' '.join(str(e).split())[:999])) from None
   return read(options.Train, flag_values)
 
 
