@@ -5,7 +5,7 @@
 Every fault is done to the real command, in a directory of its own. The tests do
 each a few times; this does it as often as told, prints a row a fault, and
 exits with 1 if a promise was broken. Damaged files by the
-thousand are the subject of tests/fuzz.py.
+thousand are the subject of tests/format_fuzz.py.
 """
 
 import atexit

@@ -172,6 +172,21 @@ class CheckpointsTest(absltest.TestCase):
     self.assertEqual(list(self.dir.glob('model.ckpt*')), [])
     self.assertEqual(self.resume(), 0)
 
+  def test_lost_process_of_a_cluster_is_no_save_that_failed(self):
+    lost = [tf.errors.AbortedError(None, None, 'lost'),
+            tf.errors.UnavailableError(None, None, 'lost')]
+    save = tf.train.Saver.save
+    def saving(saver, session, prefix, step, **kwargs):
+      if step == 8 and lost:
+        raise lost.pop()
+      return save(saver, session, prefix, step, **kwargs)
+    shutil.rmtree(self.dir)
+    with mock.patch.object(tf.train.Saver, 'save', saving):
+      self.assertEqual(self.resume(), 0)
+    self.assertEqual(lost, [])
+    self.assertEqual(helpers.differing(
+        self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'), [])
+
   def test_whole_checkpoint_that_nothing_names_is_kept(self):
     for path in self.dir.glob('model.ckpt-16.*'):
       shutil.copy(path, self.dir / path.name.replace('16', '99'))

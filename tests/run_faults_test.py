@@ -1,16 +1,12 @@
-"""Every fault of tests/fault_harness.py and tests/fuzz.py, briefly."""
+"""Every fault of tests/fault_harness.py, once."""
 
 import concurrent.futures
-import subprocess
-import sys
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
 from tests import fault_harness
-from tests import helpers
 
-INPUTS = 420
 # kill -9 has tests/run_kill_test.py.
 NAMES = sorted(set(fault_harness.FAULTS) - {'killed_in_turn'})
 
@@ -32,18 +28,6 @@ class FaultsTest(parameterized.TestCase):
     if result['outcome'] == 'skipped':
       self.skipTest(result['detail'])
     self.assertEqual(result['outcome'], 'held', result['detail'])
-
-
-class FuzzTest(absltest.TestCase):
-
-  def test_damaged_files_are_read_or_refused(self):
-    done = subprocess.run(
-        [sys.executable, '-m', 'tests.fuzz', '--inputs=%d' % INPUTS],
-        cwd=helpers.ROOT, env=helpers.environment(), capture_output=True,
-        text=True, check=False)
-    self.assertEqual(done.returncode, 0, done.stdout + done.stderr[-2000:])
-    helpers.SUMMARY.extend('damaged files, ' + line
-                           for line in done.stdout.splitlines())
 
 
 if __name__ == '__main__':
