@@ -75,6 +75,17 @@ class CheckpointsTest(absltest.TestCase):
       self.resume()
     self.assertEqual(read, ['model.ckpt-16', 'model.ckpt-8'])
 
+  def test_index_of_endless_size_is_damage(self):
+    load = tf.train.load_checkpoint
+    def loading(prefix):
+      if prefix.endswith('-16'):
+        raise MemoryError('std::bad_alloc')
+      return load(prefix)
+    with mock.patch.object(tf.train, 'load_checkpoint', loading):
+      with self.assertLogs('absl', level='WARNING') as logs:
+        self.assertEqual(self.resume(), 0)
+    self.assertIn('ckpt-16: damaged checkpoint (std::bad_alloc)', logs.output[0])
+
   def test_all_damaged_is_an_error_that_changes_nothing(self):
     for path in self.dir.glob('model.ckpt-*.data*'):
       path.write_bytes(b'')

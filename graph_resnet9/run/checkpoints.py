@@ -179,8 +179,10 @@ def _read(prefix):
     for name in found:
       reader.get_tensor(name)
   # DataLossError, NotFoundError, ...; the reader's C++ part raises Python's:
-  # IndexError "Read less bytes than requested", ValueError, RuntimeError.
-  except (tf.errors.OpError, LookupError, RuntimeError, ValueError) as e:
+  # IndexError "Read less bytes than requested", ValueError, RuntimeError, and
+  # MemoryError for an index that begins with a size which it does not have.
+  except (tf.errors.OpError, LookupError, MemoryError, RuntimeError,
+          ValueError) as e:
     raise _Damaged(_line(e)) from None
   return found
 
