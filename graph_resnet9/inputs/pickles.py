@@ -48,8 +48,7 @@ def array_of(value):
 
 def _text(value):
   """A str also where Python 2 wrote it, which comes as bytes."""
-  if isinstance(value, bytes):
-    value = value[:_MAX_REASON + 1].decode('ascii')
+  value = value.decode('ascii') if isinstance(value, bytes) else value
   if not isinstance(value, str):  # And not into a message: it may be endless.
     raise pickle.UnpicklingError('a %s as a name' % type(value).__name__)
   if len(value) > _MAX_REASON:
