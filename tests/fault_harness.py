@@ -187,24 +187,31 @@ def in_training(process, train_dir, moments):
 
 
 def in_save(process, train_dir, moments):
-  """While a checkpoint is written, found by its temporary directory."""
+  """While a checkpoint is written, found by its temporary directory.
+
+  That is there for a millisecond or two: the process is held by SIGSTOP, and let
+  go again if it was too late.
+  """
   read_table(process, len(rows(train_dir)))
-  deadline = time.monotonic() + 5
+  wait(process, moments.uniform(0, .2))
+  saving = lambda: any(name.endswith('_temp') for name in os.listdir(train_dir))
+  deadline = time.monotonic() + 10
   while process.poll() is None and time.monotonic() < deadline:
-    if any(name.endswith('_temp') for name in os.listdir(train_dir)):
-      break
-  time.sleep(moments.choice([0, moments.uniform(0, .002),
-                             moments.uniform(0, .02)]))
+    if saving():
+      process.send_signal(signal.SIGSTOP)
+      time.sleep(.005)
+      if saving():
+        break
+      process.send_signal(signal.SIGCONT)
 
 
-def stopped_run(train_dir, stops, moments, **values):
+def stopped_run(train_dir, stops, moments):
   """Stops one training again and again, and looks at it each time.
 
   Args:
     train_dir: of the run.
     stops: (signal, function as in_start, ...) for each stop.
     moments: random.Random.
-    **values: flags.
   Returns:
     (steps of the newest checkpoint after each stop, how many stops left
     something of a save).
@@ -212,10 +219,13 @@ def stopped_run(train_dir, stops, moments, **values):
   steps, left = [0], 0
   for number, moment in stops:
     before = first_save(train_dir) if steps[-1] else None
-    process = start(train_dir, **values)
+    # Every step saves where a save is to be hit.
+    secs = 0 if moment == in_save else LONG['save_secs']
+    process = start(train_dir, save_secs=secs)
     moment(process, train_dir, moments)
     running = process.poll() is None
     process.send_signal(number)
+    process.send_signal(signal.SIGCONT)  # Where it was held in a save.
     code, _, stderr = finish(process)
     expect(code in (-number, 128 + number) or not running or code == 0,
            'exit code', code, stderr)
@@ -686,6 +696,12 @@ FAULTS = {function.__name__: function for function in (
     eval_of_damaged, state_file, no_checkpoint_left, killed_saves)}
 
 
+def take_interrupts():
+  """What is started gets SIGINT, which a shell hides from background jobs."""
+  if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def attempt(name, seed):
   """One fault, once.
 
@@ -717,6 +733,7 @@ def define_flags():
 
 def main(argv):
   del argv
+  take_interrupts()
   values = flags.FLAGS
   work = []
   for name in values.only:

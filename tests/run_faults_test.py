@@ -16,6 +16,7 @@ class FaultsTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
+    fault_harness.take_interrupts()
     # Two at once, as a start takes longer than the rest.
     pool = concurrent.futures.ThreadPoolExecutor(2)
     cls.addClassCleanup(pool.shutdown, cancel_futures=True)
