@@ -460,7 +460,6 @@ class Jpeg(Png):
 
 class SavedModel(Format):
   """The graph of a model that answers as an exported one does."""
-  share = .3
 
   def prepare(self):
     with tf.Graph().as_default(), tf.Session() as session:

@@ -148,9 +148,10 @@ class Predictor:
       signature = tf.saved_model.loader.load(
           self._session, [TAG], export_dir).signature_def[SIGNATURE]
     # OSError: no SavedModel, or one that is no protocol buffer; RuntimeError:
-    # none for serving; ValueError: a damaged graph; OpError: its variables.
-    except (OSError, RuntimeError, ValueError, message.DecodeError,
-            tf.errors.OpError) as e:
+    # none for serving; ValueError, LookupError: a damaged graph; OpError: its
+    # variables.
+    except (OSError, RuntimeError, ValueError, LookupError,
+            message.DecodeError, tf.errors.OpError) as e:
       self._session.close()
       raise UserError('--export_dir=%s: no SavedModel that can be loaded: %s' %
                       (export_dir, _line(e))) from None
@@ -210,4 +211,4 @@ def _size(folder):
 
 
 def _line(error):
-  return str(error).strip().partition('\n')[0]
+  return ' '.join(str(error).strip().partition('\n')[0].split())
