@@ -731,6 +731,8 @@ def define_flags():
   flags.DEFINE_integer('seed', 0, 'Of the first of the repetitions.', 0)
   flags.DEFINE_integer('jobs', 2, 'How many are done at once.', 1)
   flags.DEFINE_list('only', sorted(FAULTS), 'Names of faults.')
+  flags.register_validator('only', lambda names: set(names) <= set(FAULTS),
+                           'must be among ' + ', '.join(sorted(FAULTS)))
   flags.DEFINE_string('out', '', 'Adds a line of JSON for each to this file.')
 
 
