@@ -18,7 +18,7 @@ def train(*args, **flags):
       'train', *args, *helpers.arguments(**{**helpers.TINY, **flags}))
 
 
-class CommandsTest(absltest.TestCase):
+class CommandsTest(helpers.CommandTestCase):
 
   @classmethod
   def setUpClass(cls):
@@ -27,14 +27,6 @@ class CommandsTest(absltest.TestCase):
     cls.addClassCleanup(shutil.rmtree, scratch)
     cls.dir = pathlib.Path(scratch) / 'run'
     cls.trained = train(train_dir=cls.dir)
-
-  def fails(self, done, *expected):
-    """Exit code 1, nothing on stdout, one line with all of `expected`."""
-    self.assertEqual(done.returncode, 1, done.stderr)
-    self.assertEqual(done.stdout, '')
-    self.assertLen(done.stderr.splitlines(), 1, done.stderr)
-    for text in expected:
-      self.assertIn(text, done.stderr)
 
   def test_train_is_silent_but_for_its_results(self):
     self.assertEqual(self.trained.returncode, 0, self.trained.stderr)

@@ -426,8 +426,10 @@ class DoctorTest(parameterized.TestCase):
                  out=saved.prefix)
 
 
-class ProcessTest(absltest.TestCase):
+class ProcessTest(helpers.CommandTestCase):
   """As a user starts them: exit codes, and all that stdout and stderr hold."""
+
+  error_code = 2
 
   def setUp(self):
     super().setUp()
@@ -435,14 +437,6 @@ class ProcessTest(absltest.TestCase):
 
   def save(self, build, **values):
     return small_graphs.save(self.dir, build, values, step=500)
-
-  def fails(self, done, *expected):
-    """Exit code 2, nothing on stdout, one line with all of `expected`."""
-    self.assertEqual(done.returncode, 2, done.stderr)
-    self.assertEqual(done.stdout, '')
-    self.assertLen(done.stderr.splitlines(), 1, done.stderr)
-    for text in expected:
-      self.assertIn(text, done.stderr)
 
   def test_exit_codes_of_lint(self):
     for build, code in ((placeholder, 0), (forgotten_updates, 1)):

@@ -17,7 +17,7 @@ from graph_resnet9.inputs import synthetic
 from tests import helpers
 
 
-class ExportPredictCommandsTest(absltest.TestCase):
+class ExportPredictCommandsTest(helpers.CommandTestCase):
 
   @classmethod
   def setUpClass(cls):
@@ -39,14 +39,6 @@ class ExportPredictCommandsTest(absltest.TestCase):
   def predict(self, *args, **values):
     return helpers.command('predict', '--export_dir=%s' % self.served, *map(
         str, args), **values)
-
-  def fails(self, done, *expected):
-    """Exit code 1, nothing on stdout, one line with all of `expected`."""
-    self.assertEqual(done.returncode, 1, done.stderr)
-    self.assertEqual(done.stdout, '')
-    self.assertLen(done.stderr.splitlines(), 1, done.stderr)
-    for text in expected:
-      self.assertIn(text, done.stderr)
 
   # export.
 

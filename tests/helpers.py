@@ -12,6 +12,7 @@ import sys
 import tempfile
 
 from absl import flags
+from absl.testing import parameterized
 import numpy as np
 
 from graph_resnet9 import config
@@ -79,6 +80,19 @@ def command(name, *args, **variables):
   return subprocess.run(
       [sys.executable, '-m', 'graph_resnet9.' + name, *args], cwd=ROOT,
       capture_output=True, text=True, check=False, env=environment(**variables))
+
+
+class CommandTestCase(parameterized.TestCase):
+  """For tests of CompletedProcess, as `command` gives it."""
+  error_code = 1
+
+  def fails(self, done, *expected):
+    """`error_code`, nothing on stdout, one line with all of `expected`."""
+    self.assertEqual(done.returncode, self.error_code, done.stderr)
+    self.assertEqual(done.stdout, '')
+    self.assertLen(done.stderr.splitlines(), 1, done.stderr)
+    for text in expected:
+      self.assertIn(text, done.stderr)
 
 
 def weights(prefix):
