@@ -5,7 +5,7 @@ from graph_resnet9.inputs import queues
 
 
 def batch(settings, source, split, scratch, first_step=0, once=False,
-          share=(0, 1), batch_size=None):
+          share=(0, 1)):
   """The next batch of a split, from the queue that the flags describe.
 
   Args:
@@ -15,16 +15,14 @@ def batch(settings, source, split, scratch, first_step=0, once=False,
     scratch: existing directory for record files, if they have to be written.
     first_step, once: as of queues.index_queue.
     share: (index, count); the part of the split that this process reads, as of
-      formats.Split.share. Every part has its own seed.
-    batch_size: int, instead of settings.batches.batch_size.
+      formats.Split.share.
   Returns:
     (queues.Batch, number of examples, feed for the session's local init op).
   """
   flags = settings.batches
   limit = getattr(settings.data, split + '_examples')
-  sizes = dict(seed=(settings.seed + share[0]) % 2**31,
-               batch_size=batch_size or flags.batch_size, shuffle=flags.shuffle,
-               capacity=flags.capacity,
+  sizes = dict(seed=settings.seed, batch_size=flags.batch_size,
+               shuffle=flags.shuffle, capacity=flags.capacity,
                min_after_dequeue=flags.min_after_dequeue, once=once)
   if flags.input == 'records':
     paths, examples = dataset.record_files(

@@ -114,16 +114,18 @@ def input_batch(settings, source, scratch, replica=Replica()):
   batch_size = settings.batches.batch_size
   if replica.sync:
     batch_size //= replica.count
-  share = replica.index, replica.count
+  # Its own order and its own crops.
+  settings = settings._replace(
+      seed=(settings.seed + replica.index) % 2**31,
+      batches=settings.batches._replace(batch_size=batch_size))
   # Which examples: a shuffle queue of indices or records. A replica that takes
   # steps of its own takes one in `count` of all.
   batch, count, feed = examples.batch(
-      settings, source, 'train', scratch, share=share, batch_size=batch_size,
+      settings, source, 'train', scratch, share=(replica.index, replica.count),
       first_step=step if replica.sync else step // replica.count)
   # Augmentation, on the device that trains.
-  chosen = augment.draws(
-      batch_size, (settings.seed + replica.index) % 2**31, step,
-      **settings.augment._asdict())
+  chosen = augment.draws(batch_size, settings.seed, step,
+                         **settings.augment._asdict())
   images = augment.normalised(
       augment.crops(batch.pixels, batch.indices, chosen))
   images = augment.cut_out(images, chosen, settings.augment.cutout)
