@@ -13,13 +13,13 @@ matrix product, 1.74 times PyTorch 2.13 in its faster layout (channels_last).
 
 import json
 
-from graph_resnet9 import command_line
-from graph_resnet9 import config
-from graph_resnet9 import options
+from graph_resnet9.cli import command as command_line
+from graph_resnet9.cli import config
+from graph_resnet9.cli import settings as options
 
 
 def main():
-  from graph_resnet9.run import speed  # pylint: disable=g-import-not-at-top
+  from graph_resnet9.speed import measure as speed  # pylint: disable=g-import-not-at-top
   settings = config.read(options.Benchmark)
   result, ops = speed.measure(settings, command_line.STARTED)
   if settings.json:

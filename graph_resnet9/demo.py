@@ -10,10 +10,10 @@ batch statistics, and the claims of the case with their margins; with --out_dir
 it leaves CASE.json and CASE.png there. Exits with 0 only if all claims hold.
 """
 
-from graph_resnet9 import command_line
-from graph_resnet9 import config
-from graph_resnet9 import demos
-from graph_resnet9 import options
+from graph_resnet9.cli import command as command_line
+from graph_resnet9.cli import config
+from graph_resnet9.demos import cases as demos
+from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
 
 

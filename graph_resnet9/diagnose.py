@@ -15,21 +15,21 @@ and accuracy by moving, batch and recalibrated statistics. Exit code 0: healthy;
 import os
 import tempfile
 
-from graph_resnet9 import command_line
-from graph_resnet9 import config
-from graph_resnet9 import doctor_flags
-from graph_resnet9 import options
+from graph_resnet9.cli import command as command_line
+from graph_resnet9.cli import config
+from graph_resnet9.cli import doctor_flags
+from graph_resnet9.cli import settings as options
 
 
 def main():
   # pylint: disable=g-import-not-at-top
-  from graph_resnet9.batchnorm import diagnosis
-  from graph_resnet9.batchnorm import population
-  from graph_resnet9.batchnorm import subject
-  from graph_resnet9.run import checkpoints
-  from graph_resnet9.run import evaluation
-  from graph_resnet9.run import files
-  from graph_resnet9.run import rebuilt
+  from graph_resnet9.doctor.measure import diagnosis
+  from graph_resnet9.doctor.measure import recalibration as population
+  from graph_resnet9.doctor.measure import session as subject
+  from graph_resnet9.checkpoints import choose as checkpoints
+  from graph_resnet9.evaluation import evaluate as evaluation
+  from graph_resnet9 import files
+  from graph_resnet9.training import rebuilt
   settings = config.read(options.Diagnose)
   if settings.png:
     files.check_png('--png', settings.png)

@@ -17,17 +17,17 @@ import os
 
 from absl import logging
 
-from graph_resnet9 import command_line
-from graph_resnet9 import config
-from graph_resnet9 import options
+from graph_resnet9.cli import command as command_line
+from graph_resnet9.cli import config
+from graph_resnet9.cli import settings as options
 
 
 def main():
   # pylint: disable=g-import-not-at-top
-  from graph_resnet9.run import checkpoints
-  from graph_resnet9.run import confusion
-  from graph_resnet9.run import evaluation
-  from graph_resnet9.run import files
+  from graph_resnet9.checkpoints import choose as checkpoints
+  from graph_resnet9.evaluation import confusion
+  from graph_resnet9.evaluation import evaluate as evaluation
+  from graph_resnet9 import files
   settings = config.read(options.Eval)
   prefix = checkpoints.prefix_of(settings.checkpoint)
   settings = settings._replace(checkpoint=prefix)

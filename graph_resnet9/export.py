@@ -15,19 +15,19 @@ statistics that never moved.
 import json
 import os
 
-from graph_resnet9 import command_line
-from graph_resnet9 import config
-from graph_resnet9 import options
+from graph_resnet9.cli import command as command_line
+from graph_resnet9.cli import config
+from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
 
 
 def main():
   # pylint: disable=g-import-not-at-top
-  from graph_resnet9.batchnorm import findings
-  from graph_resnet9.batchnorm import graph_lint
-  from graph_resnet9.batchnorm import program
-  from graph_resnet9.run import checkpoints
-  from graph_resnet9.run import saved_model
+  from graph_resnet9.doctor.lint import findings
+  from graph_resnet9.doctor.lint import rules as graph_lint
+  from graph_resnet9.doctor.graph import program
+  from graph_resnet9.checkpoints import choose as checkpoints
+  from graph_resnet9.evaluation import saved_model
   settings = config.read(options.Export)
   prefix = checkpoints.prefix_of(settings.checkpoint)
   folder = os.path.dirname(prefix) or '.'

@@ -10,17 +10,17 @@ Finds update ops that no step runs, statistics that are not saved or still 0 and
 Exit code 0: no errors; 1: errors; 2: the input cannot be read.
 """
 
-from graph_resnet9 import command_line
-from graph_resnet9 import config
-from graph_resnet9 import doctor_flags
-from graph_resnet9 import options
+from graph_resnet9.cli import command as command_line
+from graph_resnet9.cli import config
+from graph_resnet9.cli import doctor_flags
+from graph_resnet9.cli import settings as options
 
 
 def main():
   # pylint: disable=g-import-not-at-top
-  from graph_resnet9.batchnorm import findings
-  from graph_resnet9.batchnorm import graph_lint
-  from graph_resnet9.batchnorm import program
+  from graph_resnet9.doctor.lint import findings
+  from graph_resnet9.doctor.lint import rules as graph_lint
+  from graph_resnet9.doctor.graph import program
   settings = config.read(options.Lint)
   report = graph_lint.lint_meta_graph(
       program.read_graph(settings.meta_graph), settings.train_op,

@@ -10,9 +10,9 @@ stderr, and the exit code is 1.
 
 import sys
 
-from graph_resnet9 import command_line
-from graph_resnet9 import config
-from graph_resnet9 import options
+from graph_resnet9.cli import command as command_line
+from graph_resnet9.cli import config
+from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
 
 _BATCH = 100
@@ -21,8 +21,8 @@ _BATCH = 100
 def main(paths):
   # pylint: disable=g-import-not-at-top
   import numpy as np
-  from graph_resnet9.run import pictures
-  from graph_resnet9.run import saved_model
+  from graph_resnet9.inputs import picture_files as pictures
+  from graph_resnet9.evaluation import saved_model
   settings = config.read(options.Predict)
   # A name need not be text that stdout can show.
   sys.stdout.reconfigure(errors='backslashreplace')

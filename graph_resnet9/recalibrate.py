@@ -16,18 +16,18 @@ epochs, JPEG q75 copy of CIFAR-10): 26.7% test accuracy before, 83.2% after;
 import json
 import tempfile
 
-from graph_resnet9 import command_line
-from graph_resnet9 import config
-from graph_resnet9 import doctor_flags
-from graph_resnet9 import options
+from graph_resnet9.cli import command as command_line
+from graph_resnet9.cli import config
+from graph_resnet9.cli import doctor_flags
+from graph_resnet9.cli import settings as options
 
 
 def main():
   # pylint: disable=g-import-not-at-top
-  from graph_resnet9.batchnorm import population
-  from graph_resnet9.batchnorm import subject
-  from graph_resnet9.run import checkpoints
-  from graph_resnet9.run import rebuilt
+  from graph_resnet9.doctor.measure import recalibration as population
+  from graph_resnet9.doctor.measure import session as subject
+  from graph_resnet9.checkpoints import choose as checkpoints
+  from graph_resnet9.training import rebuilt
   settings = config.read(options.Recalibrate)
   prefix = checkpoints.prefix_of(settings.checkpoint)
   population.check_out(settings.out)

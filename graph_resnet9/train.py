@@ -14,15 +14,15 @@ a JPEG q75 copy of CIFAR-10: flags/dawn24.flags --width=16 --epochs=8 reaches
 minutes of training.
 """
 
-from graph_resnet9 import command_line
-from graph_resnet9 import config
-from graph_resnet9 import options
+from graph_resnet9.cli import command as command_line
+from graph_resnet9.cli import config
+from graph_resnet9.cli import settings as options
 
 
 def main():
   # pylint: disable=g-import-not-at-top
-  from graph_resnet9.batchnorm import lint_hook
-  from graph_resnet9.run import training
+  from graph_resnet9.doctor.lint import hook as lint_hook
+  from graph_resnet9.training import loop as training
   return training.train(config.read(options.Train), [lint_hook.LintHook()])
 
 

@@ -15,8 +15,8 @@ from absl import flags
 from absl.testing import parameterized
 import numpy as np
 
-from graph_resnet9 import config
-from graph_resnet9 import options
+from graph_resnet9.cli import config
+from graph_resnet9.cli import settings as options
 
 # Lines for the end of pytest's output.
 SUMMARY = []
@@ -49,7 +49,7 @@ def train(train_dir, hooks=(), **values):
   Returns:
     (exit code, lines of stdout).
   """
-  from graph_resnet9.run import training  # pylint: disable=g-import-not-at-top
+  from graph_resnet9.training import loop as training  # pylint: disable=g-import-not-at-top
   stdout = io.StringIO()
   with contextlib.redirect_stdout(stdout):
     code = training.train(settings(

@@ -3,7 +3,7 @@
 import json
 import os
 
-from graph_resnet9 import demos
+from graph_resnet9.demos import cases as demos
 from graph_resnet9.demos import report
 
 _HEAD = """# The cases

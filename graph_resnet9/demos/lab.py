@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
-from graph_resnet9.demos import doctor
+from graph_resnet9.demos import checks as doctor
 from graph_resnet9.demos import report
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import dataset

@@ -5,7 +5,7 @@ import textwrap
 from matplotlib import figure
 import numpy as np
 
-from graph_resnet9.run import files
+from graph_resnet9 import files
 
 _LINES = (('train', 'training', 'k', '-'),
           ('moving', 'evaluation, moving statistics', 'C1', 's-'),

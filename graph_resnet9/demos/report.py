@@ -33,7 +33,7 @@ class Arm(NamedTuple):
   """One of the trainings that a case compares.
 
   curve: list of Point, the last one at the end.
-  layers: list of batchnorm.moments.Record at the end.
+  layers: list of doctor.measure.moments.Record at the end.
   figures: {name: number}, what else the case measured.
   others: {name: (moving, batch) Scores} of other ways to evaluate at the end.
   lint, diagnosis: codes of what the two checks found.

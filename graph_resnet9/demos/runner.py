@@ -6,12 +6,12 @@ import time
 
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9 import demos
+from graph_resnet9.demos import cases as demos
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import picture
 from graph_resnet9.demos import report
 from graph_resnet9.inputs import dataset
-from graph_resnet9.run import files
+from graph_resnet9 import files
 
 
 def run(names, settings):

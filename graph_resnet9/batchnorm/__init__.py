@@ -1,1 +1,0 @@
-"""What is known of the batch normalisation in a graph, by its edges."""

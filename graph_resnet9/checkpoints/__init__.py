@@ -1,0 +1,1 @@
+"""Checkpoints on disk: their names, which one, whether it is whole."""

@@ -1,0 +1,1 @@
+"""The doctor for anybody's TensorFlow 1 graph."""

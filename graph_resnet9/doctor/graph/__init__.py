@@ -1,0 +1,1 @@
+"""A GraphDef read as linked nodes; nothing of it runs."""

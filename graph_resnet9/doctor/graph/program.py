@@ -1,0 +1,204 @@
+"""What a static check is given: a graph, and what its collections say."""
+
+import os
+from typing import Any, FrozenSet, NamedTuple, Optional, Tuple
+
+from google.protobuf import message
+import tensorflow.compat.v1 as tf
+from tensorflow.core.framework import variable_pb2
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
+
+from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.errors import UserError
+
+_SAVED_MODEL = 'saved_model.pb'
+
+
+class Program(NamedTuple):
+  """A graph to check.
+
+  view: GraphView.
+  trainable: Nodes of the trainable variables.
+  train_ops: Nodes of the collection TRAIN_OP.
+  savers: Nodes of the ops that write checkpoints; empty if there are none.
+  global_step: name of the variable, or None.
+  """
+  view: Any
+  trainable: FrozenSet[Any]
+  train_ops: Tuple[Any, ...]
+  savers: Tuple[Any, ...]
+  global_step: Optional[str]
+
+
+def of_graph(graph, saver=None):
+  """Program of a tf.Graph.
+
+  Args:
+    graph: tf.Graph.
+    saver: tf.train.Saver that writes the checkpoints; None: those of the
+      collection SAVERS, or else all that the graph has.
+  """
+  names = {key: [item.name for item in graph.get_collection(key)
+                 if hasattr(item, 'name')]
+           for key in (tf.GraphKeys.TRAINABLE_VARIABLES, tf.GraphKeys.TRAIN_OP,
+                       tf.GraphKeys.GLOBAL_STEP)}
+  savers = [saver] if saver else graph.get_collection(tf.GraphKeys.SAVERS)
+  return _program(graph.as_graph_def(add_shapes=True), names,
+                  [s.saver_def for s in savers if s.saver_def])
+
+
+def of_meta_graph(meta_graph):
+  """Program of a MetaGraphDef; raises ValueError if its nodes do not link."""
+  try:
+    names = {
+        key: [variable_pb2.VariableDef.FromString(value).variable_name
+              for value in meta_graph.collection_def[key].bytes_list.value]
+        for key in (tf.GraphKeys.TRAINABLE_VARIABLES,
+                    tf.GraphKeys.GLOBAL_STEP)}
+  except message.DecodeError:
+    raise ValueError('its collections hold no variables') from None
+  names[tf.GraphKeys.TRAIN_OP] = (
+      meta_graph.collection_def[tf.GraphKeys.TRAIN_OP].node_list.value)
+  graph_def = meta_graph.graph_def
+  if meta_graph.meta_info_def.stripped_default_attrs:
+    graph_def = _with_defaults(graph_def)
+  return _program(
+      _with_shapes(graph_def), names,
+      [meta_graph.saver_def] if meta_graph.HasField('saver_def') else [])
+
+
+def _program(graph_def, names, saver_defs):
+  view = graph_view.GraphView(graph_def)
+
+  def nodes(found):
+    return tuple(node for node in map(view.find, found) if node)
+
+  savers = nodes(s.save_tensor_name for s in saver_defs)
+  writers = ('SaveV2', 'Save', 'SaveSlices')
+  among = view.ancestors(savers) if savers else view.nodes.values()
+  step = names[tf.GraphKeys.GLOBAL_STEP]
+  return Program(
+      view, frozenset(nodes(names[tf.GraphKeys.TRAINABLE_VARIABLES])),
+      nodes(names[tf.GraphKeys.TRAIN_OP]),
+      tuple(node for node in among if node.op in writers),
+      step[0].partition(':')[0] if step else None)
+
+
+def _with_defaults(graph_def):
+  """The GraphDef with the attributes that were left out at their defaults.
+
+  data_format of a convolution is one, by which the rules know its channels.
+  """
+  filled = tf.GraphDef.FromString(graph_def.SerializeToString())
+  bodies = [filled.node] + [f.node_def for f in filled.library.function]
+  for node in (node for body in bodies for node in body):
+    op = op_def_registry.get(node.op)
+    for attr in op.attr if op else ():
+      if attr.HasField('default_value') and attr.name not in node.attr:
+        node.attr[attr.name].CopyFrom(attr.default_value)
+  return filled
+
+
+def _with_shapes(graph_def):
+  """The GraphDef with shapes inferred, if it has none and they can be."""
+  if any('_output_shapes' in node.attr for node in graph_def.node):
+    return graph_def
+  try:
+    with tf.Graph().as_default() as graph:
+      tf.import_graph_def(graph_def, name='')
+    return graph.as_graph_def(add_shapes=True)
+  # An op that is not registered: checked without shapes.
+  except (ValueError, KeyError, tf.errors.OpError):
+    return graph_def
+
+
+def checkpoint_names(program):
+  """{name of a variable: its name in checkpoints}, of what the savers write."""
+  found = {}
+  for node in program.savers:
+    names = graph_view.constant(node.inputs[1])
+    if names is None:
+      continue
+    values = node.inputs[2 if node.op == 'Save' else 3:]
+    for name, value in zip(names.reshape(-1), values):
+      variable = graph_view.variable(value)
+      if variable:
+        found[variable.name] = name.decode()
+  return found
+
+
+def checkpoint_slices(program):
+  """{name of a part of a variable: tuple of slices of what is saved}."""
+  found = {}
+  for node in program.savers:
+    specs = graph_view.constant(node.inputs[2]) if node.op == 'SaveV2' else None
+    for spec, value in zip([] if specs is None else specs.reshape(-1),
+                           node.inputs[3:]):
+      variable = graph_view.variable(value)
+      if spec and variable:
+        # As '8 3 0,4:-': of an [8, 3] array, 4 rows from row 0, all columns.
+        ranges = spec.decode().split()[-1].split(':')
+        found[variable.name] = tuple(
+            slice(None) if r == '-' else
+            slice(int(r.split(',')[0]), sum(map(int, r.split(','))))
+            for r in ranges)
+  return found
+
+
+def read_graph(path):
+  """The MetaGraphDef of a .meta file or of a SavedModel.
+
+  Args:
+    path: of the file; or the directory of a SavedModel, or saved_model.pb in
+      it. Of several graphs there the one for serving is taken.
+  Raises:
+    UserError: no such file, or not one of these, or a damaged one.
+  """
+  inside = os.path.join(path, _SAVED_MODEL)
+  if os.path.isdir(path) and os.path.exists(inside):
+    path = inside
+  if os.path.basename(path) != _SAVED_MODEL:
+    return read_meta_graph(path)
+  graphs = list(_read(path, saved_model_pb2.SavedModel).meta_graphs)
+  if len(graphs) > 1:
+    graphs = [graph for graph in graphs if tf.saved_model.tag_constants.SERVING
+              in graph.meta_info_def.tags]
+  if len(graphs) != 1 or not graphs[0].graph_def.node:
+    raise UserError('--meta_graph=%s: a SavedModel without a graph for '
+                    'serving' % path)
+  return graphs[0]
+
+
+def read_meta_graph(path):
+  """The MetaGraphDef of a .meta file.
+
+  Raises:
+    UserError: no such file, a SavedModel or something else, or a damaged one.
+  """
+  if os.path.isdir(path):
+    raise UserError(
+        '--meta_graph=%s: a directory%s; give the .meta file that tf.train.'
+        'Saver writes beside a checkpoint' % (path, ' with a SavedModel' if
+        os.path.exists(os.path.join(path, _SAVED_MODEL)) else ''))
+  if os.path.basename(path).startswith(_SAVED_MODEL):
+    raise UserError(
+        '--meta_graph=%s: a SavedModel; give the .meta file that '
+        'tf.train.Saver writes beside a checkpoint' % path)
+  meta_graph = _read(path, tf.MetaGraphDef)
+  if not meta_graph.graph_def.node:
+    raise UserError('--meta_graph=%s: no graph in this file; give the .meta '
+                    'file that tf.train.Saver writes' % path)
+  return meta_graph
+
+
+def _read(path, kind):
+  """The protocol buffer in a file; raises UserError."""
+  try:
+    with open(path, 'rb') as f:
+      return kind.FromString(f.read())
+  except OSError as e:
+    raise UserError('--meta_graph=%s: %s' % (path, e.strerror)) from None
+  except message.DecodeError:
+    raise UserError('--meta_graph=%s: not a %s, or a truncated one; give a '
+                    'whole file' % (path, kind.DESCRIPTOR.name)) from None

@@ -1,0 +1,1 @@
+"""Which batch normalisations a graph holds, and what updates them."""

@@ -1,0 +1,181 @@
+"""The layers of batch normalisation in a graph, and what a step of it runs."""
+
+import functools
+import math
+import re
+from typing import Any, List, NamedTuple
+
+from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.layers import normalisations as sites_lib
+from graph_resnet9.doctor.layers import updates as updates_lib
+from graph_resnet9.errors import UserError
+
+# Ops by which optimizers change variables, or hand gradients to who does.
+_APPLIES = re.compile(r'(Resource)?(Sparse)?Apply[A-Z].*|'
+                      r'(Resource|Sparse)?AccumulatorApplyGradient')
+
+
+class Layer(NamedTuple):
+  """All normalisations that share variables, and the updates of those.
+
+  name: scope of its variables. sites: list of Site. updates: list of Update.
+  means, variances: lists of the Nodes of stored statistics.
+  """
+  name: str
+  sites: List[Any]
+  updates: List[Any]
+  means: List[Any]
+  variances: List[Any]
+
+  @property
+  def stored(self):
+    return self.means + self.variances
+
+
+class Anatomy:
+  """What a Program does about batch normalisation.
+
+  layers: list of Layer, in the order of the graph.
+  steps: Nodes that take a training step, as found or given.
+  last_steps: those of them that no other one waits for.
+  assumed: Nodes that group updates, not part of a step, taken to be run too.
+  reached: set of the Nodes that run in a step.
+  """
+
+  def __init__(self, program, train_ops=()):
+    """Takes the graph apart.
+
+    Args:
+      program: program.Program.
+      train_ops: names of the ops that a step runs, all of them; empty: those of
+        the collection TRAIN_OP, all by which optimizers change variables, and
+        what depends on them.
+    Raises:
+      UserError: one of `train_ops` is not in the graph.
+    """
+    self.program = program
+    view = self.view = program.view
+    found = sites_lib.find(view)
+    self.layers = _layers(found, updates_lib.find(
+        view, found, program.trainable))
+    self.assumed = []
+    if train_ops:
+      self.steps = [view.find(name) for name in train_ops]
+      for name, node in zip(train_ops, self.steps):
+        if node is None:
+          raise UserError('--train_op=%s: no op of this name in the graph' %
+                          name)
+      self.reached = view.ancestors(self.steps)
+    else:
+      self.steps = self._steps()
+      # Around a loop everything depends on everything.
+      self.reached = view.ancestors(view.descendants(
+          self.steps, stop=lambda node: node.op == 'NextIteration'))
+      self.assumed = self._groups_of_updates()
+      self.reached |= view.ancestors(self.assumed)
+    before = view.ancestors(
+        {t.node for node in self.steps for t in node.inputs}
+        | {c for node in self.steps for c in node.controls})
+    self.last_steps = [n for n in self.steps if n not in before] or self.steps
+
+  @functools.cached_property
+  def gradients(self):
+    """Nodes of ops that only gradients have."""
+    return [node for node in self.view.nodes.values()
+            if updates_lib.GRADIENTS.fullmatch(node.op)]
+
+  def _steps(self):
+    """The train ops of the collection, and all that change trained variables.
+
+    TRAIN_OP alone is not enough: it holds what minimize() made, and not the
+    group or the sync that the user made of it.
+    """
+    found = dict.fromkeys(self.program.train_ops)
+    found.update((node, None) for node in self.view.nodes.values()
+                 if _APPLIES.fullmatch(node.op))
+    by_hand = [node for node in self.view.nodes.values()
+               if node.op in updates_lib.ASSIGNS
+               and graph_view.variable(node.inputs[0])
+               in self.program.trainable]
+    if by_hand and self.gradients:
+      after = self.view.descendants(self.gradients)
+      found.update((node, None) for node in by_hand if node in after)
+    return list(found)
+
+  def _groups_of_updates(self):
+    """Groups of all updates that a step leaves out, made for a session hook.
+
+    As tensorpack does: a NoOp that nothing depends on, over every layer.
+    """
+    owners = {u.node: u.variable for layer in self.layers
+              for u in layer.updates}
+    missing = set(owners.values()) - {
+        variable for node, variable in owners.items() if node in self.reached}
+    concerned = [layer for layer in self.layers
+                 if any(v in missing for v in layer.stored)]
+    if not self.steps or len(concerned) < 2:
+      return []
+    found = []
+    for node in self.view.nodes.values():
+      if (node.op == 'NoOp' and node not in self.reached
+          and not self.view.consumers[node]):
+        grouped = self.view.ancestors([node], stop=lambda n: n.op != 'NoOp')
+        if missing <= {owners[n] for n in grouped if n in owners}:
+          found.append(node)
+    return found
+
+  def trained_sites(self, layer):
+    """The sites of a layer that a step runs with the statistics of a batch."""
+    return [site for site in layer.sites if site.by_batch
+            and site.node in self.reached and site.decided is not False]
+
+  def initial_share(self, layer, variable, step):
+    """What is left of a moving average's initial value, or None if unknown.
+
+    Args:
+      layer: Layer. variable: Node of one of its stored statistics.
+      step: int, training steps taken, or None.
+    Returns:
+      The product of the decays of all updates in a step, to the power of
+      `step`.
+    """
+    decays = [u.decay for u in layer.updates
+              if u.node in self.reached and u.variable is variable]
+    if step is None or not decays or None in decays:
+      return None
+    return math.prod(decays) ** step
+
+
+def _layers(sites, updates):
+  """Groups sites that share a variable."""
+  leader = {}
+
+  def find(key):
+    while leader.setdefault(key, key) != key:
+      key = leader[key]
+    return key
+
+  variables = []
+  for site in sites:
+    own = [v for v in (site.gamma, site.beta) if v]
+    own += site.moving_mean + site.moving_variance
+    own += [u.variable for u in updates if u.site is site]
+    variables.append(own or [site.node])
+    for variable in own[1:]:
+      leader[find(variable)] = find(own[0])
+  groups = {}
+  for site, own in zip(sites, variables):
+    groups.setdefault(find(own[0]), []).append(site)
+  return [_layer(group, [u for u in updates if u.site in group])
+          for group in groups.values()]
+
+
+def _layer(sites, updates):
+  means = [v for site in sites for v in site.moving_mean]
+  variances = [v for site in sites for v in site.moving_variance]
+  means += [u.variable for u in updates if u.kind == 'mean']
+  variances += [u.variable for u in updates if u.kind == 'variance']
+  named = [node for site in sites for node in (site.gamma, site.beta) if node]
+  scopes = [node.name.rpartition('/')[0] for node in named + means]
+  return Layer(next(filter(None, scopes), sites[0].node.name), sites, updates,
+               list(dict.fromkeys(means)), list(dict.fromkeys(variances)))

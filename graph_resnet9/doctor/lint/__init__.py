@@ -1,0 +1,1 @@
+"""Rules on the layers of a graph, and what they find."""

@@ -1,0 +1,1 @@
+"""A graph restored, fed and measured."""

@@ -1,1 +1,0 @@
-"""Sessions: training, evaluation, hooks and checkpoint files."""

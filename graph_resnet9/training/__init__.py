@@ -1,0 +1,1 @@
+"""A training on one machine: its graph, session, hooks and directory."""

@@ -1,0 +1,114 @@
+"""What a training run reports: table rows, metrics.jsonl, TensorBoard."""
+
+import json
+import os
+from typing import NamedTuple, Optional
+
+from absl import logging
+import tensorflow.compat.v1 as tf
+
+from graph_resnet9.errors import UserError
+from graph_resnet9 import files
+
+METRICS = 'metrics.jsonl'
+HEADER = ('epoch', 'lr', 'train s', 'train loss', 'train acc', 'test loss',
+          'test acc', 'total s')
+_WIDTH = 10
+
+
+class Row(NamedTuple):
+  """One epoch. Times in seconds; accuracies as fractions.
+
+  learning_rate is that of the epoch's last step. train_* are means over the
+  steps that the session took in the epoch, None if it took none of them;
+  train_secs is their time. total_secs is the training time since step 0,
+  evaluation and saving at the end of an epoch not counted.
+  """
+  epoch: float
+  step: int
+  dataset: str
+  learning_rate: float
+  train_secs: float
+  train_loss: Optional[float]
+  train_accuracy: Optional[float]
+  test_loss: float
+  test_accuracy: float
+  total_secs: float
+
+
+def table_header():
+  return ' '.join(title.rjust(_WIDTH) for title in HEADER)
+
+
+def table_row(row):
+  cells = ('%g' % round(row.epoch, 2), '%.4f' % row.learning_rate,
+           '%.1f' % row.train_secs, _number(row.train_loss),
+           _percent(row.train_accuracy), _number(row.test_loss),
+           _percent(row.test_accuracy), '%.1f' % row.total_secs)
+  return ' '.join(cell.rjust(_WIDTH) for cell in cells)
+
+
+def _number(value):
+  return '-' if value is None else '%.4f' % value
+
+
+def _percent(value):
+  return '-' if value is None else '%.2f%%' % (100 * value)
+
+
+def read_rows(train_dir):
+  """The rows of metrics.jsonl; damaged lines are left out, with a warning.
+
+  Raises:
+    UserError: the file is there and cannot be read.
+  """
+  path = os.path.join(train_dir, METRICS)
+  try:
+    with open(path, errors='replace') as f:
+      rows = [_row(line) for line in f]
+  except FileNotFoundError:
+    return []
+  except OSError as e:
+    raise UserError('%s: cannot be read: %s' % (path, e.strerror)) from None
+  if None in rows:
+    logging.warning('%s: %d damaged lines are left out', path, rows.count(None))
+  return [row for row in rows if row]
+
+
+def _row(line):
+  """The Row of a line, or None if it is none."""
+  try:
+    row = Row(**json.loads(line))
+    values = []
+    for value, kind in zip(row, Row.__annotations__.values()):
+      if kind in (int, str):
+        fits = isinstance(value, kind)
+      elif value is None:
+        fits = kind == Optional[float]
+      else:
+        fits = isinstance(value, (int, float))
+        value = float(value)
+      if not fits:
+        return None
+      values.append(value)
+  except (ValueError, TypeError, OverflowError, RecursionError):
+    return None
+  return Row(*values) if row.step >= 0 else None
+
+
+def write_rows(train_dir, rows):
+  """Replaces metrics.jsonl: complete at any moment, whatever kills us."""
+  files.write(os.path.join(train_dir, METRICS),
+              ''.join(json.dumps(row._asdict()) + '\n' for row in rows))
+
+
+def write_summary(writer, row, images):
+  """Adds a row to TensorBoard's event file, and the images/s of its steps."""
+  scalars = {'epoch/' + name: value for name, value in row._asdict().items()
+             if isinstance(value, float) and name != 'epoch'}
+  if row.train_secs > 0:
+    scalars['epoch/images_per_sec'] = images / row.train_secs
+  writer.add_summary(tf.Summary(value=[
+      tf.Summary.Value(tag=tag, simple_value=value)
+      for tag, value in scalars.items()]), row.step)
+  writer.flush()

@@ -1,0 +1,267 @@
+"""Training by several processes, and what it survives.
+
+Real processes of the real command on free ports of this machine; each test goes
+through several faults, since a start takes seconds.
+"""
+
+import json
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl.testing import absltest
+from absl.testing import parameterized
+
+from graph_resnet9.checkpoints import choose as checkpoints
+from graph_resnet9.training import rows as report
+from graph_resnet9.cluster import sockets
+from tests import helpers
+
+# A deadline against hangs, not a measurement.
+PATIENCE_SECS = 240
+STEPS_PER_EPOCH = 8  # Of helpers.TINY.
+
+
+def free_ports(count):
+  """Ports that nothing listens on."""
+  taken = [socket.create_server(('127.0.0.1', 0)) for _ in range(count)]
+  ports = [each.getsockname()[1] for each in taken]
+  for each in taken:
+    each.close()
+  return ports
+
+
+class Cluster:
+  """Processes of one parameter server and workers; their output in files."""
+
+  def __init__(self, folder, workers=2, **flags):
+    self.folder = pathlib.Path(folder)
+    self.train_dir = self.folder / 'train'
+    self._hosts = ['127.0.0.1:%d' % port for port in free_ports(1 + workers)]
+    self._flags = {
+        **helpers.TINY, 'ps_hosts': self._hosts[0],
+        'worker_hosts': ','.join(self._hosts[1:]), 'train_dir': self.train_dir,
+        'wait_secs': 120, **flags}
+    self._processes = {}
+
+  def hosts(self, job):
+    return self._hosts[:1] if job == 'ps' else self._hosts[1:]
+
+  def start(self, job, index=0):
+    """Starts a process, or starts it again."""
+    arguments = helpers.arguments(
+        **self._flags, job_name=job, task_index=index)
+    with open(self._path(job, index, 'out'), 'a') as out, open(
+        self._path(job, index, 'err'), 'a') as err:
+      self._processes[job, index] = subprocess.Popen(
+          [sys.executable, '-m', 'graph_resnet9.train', *arguments],
+          cwd=helpers.ROOT, stdout=out, stderr=err, env=helpers.environment())
+
+  def _path(self, job, index, kind):
+    return self.folder / ('%s%d.%s' % (job, index, kind))
+
+  def said(self, job, index=0, kind='out'):
+    return self._path(job, index, kind).read_text()
+
+  def signal(self, number, job, index=0):
+    self._processes[job, index].send_signal(number)
+
+  def kill(self, job, index=0):
+    self.signal(signal.SIGKILL, job, index)
+    self.code(job, index)
+    del self._processes[job, index]
+
+  def code(self, job, index=0):
+    """The exit code, once it has ended."""
+    return self._processes[job, index].wait(PATIENCE_SECS)
+
+  def step(self):
+    """The step of the newest row of the table."""
+    rows = (report.read_rows(str(self.train_dir))
+            if self.train_dir.is_dir() else [])
+    return rows[-1].step if rows else 0
+
+  def wait_for(self, what):
+    """Waits until what() is true, and all processes run meanwhile."""
+    deadline = time.monotonic() + PATIENCE_SECS
+    while not what():
+      ended = [key for key, each in self._processes.items()
+               if each.poll() is not None]
+      if ended or time.monotonic() > deadline:
+        raise AssertionError('%s ended' % ended if ended else 'in vain', {
+            path.name: path.read_text()[-2000:]
+            for path in self.folder.glob('*.*')})
+      time.sleep(.1)
+
+  def saved_step(self):
+    """The step of the newest checkpoint."""
+    return int(checkpoints.newest(str(self.train_dir)).rpartition('-')[2])
+
+  def goes_on(self):
+    """Waits until two epochs more have been reported."""
+    begin = self.step()
+    self.wait_for(lambda: self.step() >= begin + 2 * STEPS_PER_EPOCH)
+
+  def joins(self, index):
+    """Starts a worker and waits until it and the chief are at work."""
+    said = lambda: (self.said('worker', index).count('joined')
+                    if self._path('worker', index, 'out').exists() else 0)
+    before = said()
+    self.start('worker', index)
+    self.wait_for(lambda: said() > before)
+    self.goes_on()
+
+  def close(self):
+    for process in self._processes.values():
+      process.kill()
+      process.wait()
+
+
+class ClusterTest(parameterized.TestCase):
+
+  def cluster(self, **flags):
+    folder = tempfile.mkdtemp()
+    self.addCleanup(shutil.rmtree, folder)
+    found = Cluster(folder, **flags)
+    self.addCleanup(found.close)
+    return found
+
+  @parameterized.parameters(False, True)
+  def test_survives_a_late_worker_and_kills_of_each_process(self, sync):
+    cluster = self.cluster(sync=sync, epochs=100000, save_secs=1)
+    cluster.start('ps')
+    cluster.start('worker', 0)
+    if not sync:  # A synchronous step waits for every worker.
+      cluster.goes_on()
+    cluster.joins(1)
+
+    cluster.kill('worker', 1)
+    if not sync:
+      cluster.goes_on()
+    cluster.joins(1)
+
+    cluster.signal(signal.SIGTERM, 'worker', 1)
+    self.assertEqual(cluster.code('worker', 1), 143)
+    cluster.joins(1)
+
+    cluster.kill('worker', 0)
+    saved = cluster.saved_step()
+    # A checkpoint comes with each row, and a row within an epoch or so.
+    self.assertGreaterEqual(saved, cluster.step() - 2 * STEPS_PER_EPOCH)
+    cluster.start('worker', 0)
+    cluster.goes_on()
+    resumed = cluster.said('worker', 0).split('dataset:')[2]
+    for row in report.read_rows(str(cluster.train_dir)):
+      self.assertIn(report.table_row(row), resumed)
+
+    saved = cluster.saved_step()
+    cluster.kill('ps')
+    cluster.start('ps')
+    cluster.wait_for(lambda: cluster.saved_step() > saved)
+    cluster.goes_on()
+
+    cluster.signal(signal.SIGTERM, 'worker', 0)
+    self.assertEqual(cluster.code('worker', 0), 143)
+    self.assertEqual(cluster.code('ps'), 0)
+    self.assertEqual(cluster.code('worker', 1), 1)
+    self.assertIn('the chief has ended at step',
+                  cluster.said('worker', 1, 'err'))
+    for job, index in (('ps', 0), ('worker', 0), ('worker', 1)):
+      self.assertNotIn('Traceback', cluster.said(job, index, 'err'))
+
+  def test_host_that_never_comes_ends_the_wait_by_name(self):
+    """Four clusters at once, in each of which somebody is missing."""
+    cases = []
+    for start, silent, sync in (
+        ([('worker', 0)], 'ps', False),
+        ([('ps', 0)], 'worker', False),
+        ([('ps', 0), ('worker', 1)], 'worker', False),
+        ([('ps', 0), ('worker', 0)], 'worker', True)):
+      cluster = self.cluster(sync=sync, wait_secs=8)
+      for job, index in start:
+        cluster.start(job, index)
+      cases.append((cluster, start[-1], cluster.hosts(silent)[
+          1 if sync else 0]))
+    for cluster, (job, index), host in cases:
+      with self.subTest(job=job, index=index, missing=host):
+        self.assertEqual(cluster.code(job, index), 1)
+        self.assertRegex(
+            cluster.said(job, index, 'err').splitlines()[-1],
+            'train: .*%s.*: has not answered for 8 s' % host)
+
+  def test_chief_that_never_begins_ends_the_wait(self):
+    cluster = self.cluster(wait_secs=8)
+    name, port = cluster.hosts('worker')[0].split(':')
+    with socket.create_server((name, int(port))):
+      cluster.start('ps')
+      cluster.start('worker', 1)
+      self.assertEqual(cluster.code('worker', 1), 1)
+    self.assertRegex(
+        cluster.said('worker', 1, 'err').splitlines()[-1],
+        'train: %s:%s: the chief has not initialised' % (name, port))
+
+  def test_parameter_server_that_is_gone_ends_the_wait_by_name(self):
+    cluster = self.cluster(epochs=100000, wait_secs=8)
+    cluster.start('ps')
+    cluster.start('worker', 0)
+    cluster.goes_on()
+    cluster.kill('ps')
+    self.assertEqual(cluster.code('worker', 0), 1)
+    self.assertRegex(
+        cluster.said('worker', 0, 'err').splitlines()[-1],
+        'train: %s: has not answered for 8 s' % cluster.hosts('ps')[0])
+
+  def test_sigterm_ends_a_parameter_server_without_workers(self):
+    cluster = self.cluster()
+    cluster.start('ps')
+    cluster.wait_for(lambda: sockets.answers(cluster.hosts('ps')[0]))
+    cluster.signal(signal.SIGTERM, 'ps')
+    self.assertEqual(cluster.code('ps'), 143)
+    self.assertEqual(cluster.said('ps', 0, 'err'), '')
+
+  def test_chief_that_fails_ends_the_cluster(self):
+    cluster = self.cluster(epochs=100000, lr_values='0,1e30', lr_epochs='0,1')
+    for job, index in (('ps', 0), ('worker', 0), ('worker', 1)):
+      cluster.start(job, index)
+    self.assertEqual(cluster.code('worker', 0), 1)
+    self.assertRegex(cluster.said('worker', 0, 'err'), 'the loss is .* at step')
+    self.assertEqual(cluster.code('worker', 1), 1)
+    self.assertEqual(cluster.code('ps'), 0)
+
+
+class LocalClusterTest(absltest.TestCase):
+  """scripts/local_cluster.sh, with a flagfile."""
+
+  def start(self, train_dir):
+    flags = helpers.arguments(
+        flagfile='flags/cluster_sync.flags', epochs=60, width=4,
+        train_examples=512, test_examples=100, batch_size=64,
+        train_dir=train_dir)
+    return subprocess.Popen(
+        ['scripts/local_cluster.sh', *flags], cwd=helpers.ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=helpers.environment(PYTHON=sys.executable))
+
+  def test_sigterm_saves_and_the_same_command_resumes(self):
+    folder = self.create_tempdir().full_path
+    process = self.start(folder)
+    _, _, first_row = (process.stdout.readline() for _ in range(3))
+    process.terminate()
+    _, err = process.communicate(timeout=PATIENCE_SECS)
+    self.assertEqual(process.returncode, 143, err)
+
+    out, err = self.start(folder).communicate(timeout=PATIENCE_SECS)
+    result = json.loads(out.splitlines()[-1])
+    self.assertGreaterEqual(result['step'], 480, err)
+    self.assertEqual(out.splitlines(keepends=True)[2], first_row)
+    self.assertRegex(err, '"worker": 1, "steps": [1-9]')
+    self.assertNotIn('Traceback', err)
+
+
+if __name__ == '__main__':
+  absltest.main()

@@ -1,0 +1,73 @@
+"""Rows and the files they go to."""
+
+import os
+
+from absl.testing import absltest
+
+import graph_resnet9  # pylint: disable=unused-import
+from graph_resnet9.errors import UserError
+from graph_resnet9 import files
+from graph_resnet9.training import rows as report
+
+ROW = report.Row(1., 8, 'synthetic', .1, 2., None, None, 2.5, .125, 2.)
+
+
+class ReportTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.dir = self.create_tempdir().full_path
+
+  def test_rows_come_back_as_they_were_written(self):
+    rows = [ROW, ROW._replace(step=16, train_loss=1.5)]
+    report.write_rows(self.dir, rows)
+    self.assertEqual(report.read_rows(self.dir), rows)
+    self.assertEqual(os.listdir(self.dir), ['metrics.jsonl'])
+
+  def test_torn_and_foreign_lines_are_left_out(self):
+    report.write_rows(self.dir, [ROW])
+    with open(os.path.join(self.dir, 'metrics.jsonl'), 'a') as f:
+      f.write('{"other": 1}\n[]\n{"epoch": 2, "st')
+    self.assertEqual(report.read_rows(self.dir), [ROW])
+
+  def test_lines_of_other_types_and_bytes_are_left_out_with_a_warning(self):
+    path = os.path.join(self.dir, 'metrics.jsonl')
+    report.write_rows(self.dir, [ROW])
+    with open(path, 'rb') as f:
+      line = f.read()
+    bad = [line.replace(b'"step": 8', step) for step in (
+        b'"step": "8"', b'"step": 8.5', b'"step": -8', b'"step": null')]
+    bad += [line.replace(b'2.5', b'"2.5"'), line.replace(b'2.5', b'null'),
+            line.replace(b'2.5', b'1' + b'0' * 400), b'[' * 100000 + b'\n',
+            b'\xff\xfe\n']
+    with open(path, 'wb') as f:
+      f.write(b''.join(bad) + line)
+    with self.assertLogs('absl', level='WARNING') as logs:
+      self.assertEqual(report.read_rows(self.dir), [ROW])
+    self.assertIn('9 damaged lines', logs.output[0])
+
+  def test_file_that_cannot_be_read_is_named(self):
+    os.mkdir(os.path.join(self.dir, 'metrics.jsonl'))
+    with self.assertRaisesRegex(UserError, 'metrics.jsonl: cannot be read'):
+      report.read_rows(self.dir)
+
+  def test_no_file_is_no_row(self):
+    self.assertEqual(report.read_rows(self.dir), [])
+
+  def test_table_row_lines_up_with_the_header(self):
+    self.assertLen(report.table_row(ROW), len(report.table_header()))
+    self.assertEqual(report.table_row(ROW).split(),
+                     ['1', '0.1000', '2.0', '-', '-', '2.5000', '12.50%', '2.0'])
+
+  def test_file_that_cannot_be_written_is_named_and_kept(self):
+    path = os.path.join(self.dir, 'flags.txt')
+    files.write(path, 'old')
+    os.mkdir(path + '.tmp')  # In the way of the temporary file.
+    with self.assertRaisesRegex(UserError, 'flags.txt: cannot be written'):
+      files.write(path, 'new')
+    with open(path) as f:
+      self.assertEqual(f.read(), 'old')
+
+
+if __name__ == '__main__':
+  absltest.main()

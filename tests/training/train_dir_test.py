@@ -1,0 +1,84 @@
+"""The directory of a run: one training at a time, and no silent new start."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import subprocess
+import sys
+from unittest import mock
+
+from absl.testing import absltest
+
+import graph_resnet9  # pylint: disable=unused-import
+
+from graph_resnet9.cli import settings as options
+from graph_resnet9.errors import UserError
+from graph_resnet9.training import train_dir
+from tests import helpers
+
+
+class TrainDirTest(absltest.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.dir = pathlib.Path(self.create_tempdir().full_path)
+
+  def opened(self):
+    return train_dir.opened(helpers.settings(
+        options.Train, train_dir=str(self.dir), **helpers.TINY))
+
+  def test_second_one_is_told_directory_and_process(self):
+    with self.opened() as whole:
+      self.assertIsNone(whole)
+      with self.assertRaisesRegex(UserError, '--train_dir=%s: process %d on ' % (
+          self.dir, os.getpid())), self.opened():
+        pass
+    with self.opened():  # The first one has ended.
+      pass
+
+  def test_started_programs_do_not_keep_the_lock(self):
+    with self.opened():
+      child = subprocess.Popen([sys.executable, '-c', 'input()'],
+                               stdin=subprocess.PIPE, close_fds=False)
+    with self.opened():
+      pass
+    child.communicate(b'\n')
+
+  def test_lock_is_let_go_after_an_error(self):
+    with contextlib.suppress(ZeroDivisionError), self.opened():
+      raise ZeroDivisionError
+    with self.opened():
+      pass
+
+  def test_file_system_without_locks_gives_a_warning(self):
+    with mock.patch.object(fcntl, 'flock', side_effect=OSError(
+        errno.ENOLCK, 'No locks available')):
+      with self.assertLogs(level='WARNING') as logs, self.opened():
+        pass
+    self.assertIn('--train_dir=%s: this file system has no locks' % self.dir,
+                  logs.output[0])
+
+  def test_garbage_in_the_lock_file_is_no_obstacle(self):
+    lock = self.dir / train_dir.LOCK
+    lock.write_bytes(b'\xff\xfe' * 1000)
+    with self.opened():
+      self.assertEqual(lock.read_text().split()[0], str(os.getpid()))
+
+  def test_lock_file_that_cannot_be_is_named(self):
+    (self.dir / train_dir.LOCK).mkdir()
+    with self.assertRaisesRegex(UserError, 'train.lock: cannot be written'):
+      with self.opened():
+        pass
+
+  def test_rows_without_a_checkpoint_are_an_error(self):
+    row = (helpers.finished_run()[0] / 'metrics.jsonl').read_text()
+    (self.dir / 'metrics.jsonl').write_text(row)
+    with self.assertRaisesRegex(UserError, 'metrics.jsonl tells of a run'):
+      with self.opened():
+        pass
+
+
+if __name__ == '__main__':
+  absltest.main()
