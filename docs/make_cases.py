@@ -16,8 +16,15 @@ FOLDER = pathlib.Path(__file__).with_name('cases')
 
 
 def main():
-  code = subprocess.call([sys.executable, '-m', 'graph_resnet9.demo',
-                          '--case=all', '--out_dir=%s' % FOLDER])
+  code = subprocess.call(
+    [
+      sys.executable,
+      '-m',
+      'graph_resnet9.demo',
+      '--case=all',
+      '--out_dir=%s' % FOLDER,
+    ]
+  )
   if not code:
     FOLDER.with_suffix('.md').write_text(gallery.page(FOLDER))
   return code

@@ -23,8 +23,6 @@ import sys
 
 import matplotlib
 from matplotlib import figure
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
 DOCS = pathlib.Path(__file__).parent
@@ -35,21 +33,27 @@ def update_ops(fixed, broken):
   canvas = figure.Figure(figsize=(9, 3.6), layout='constrained')
   panels = canvas.subplots(1, 2, sharey=True)
   for axes, folder, title in (
-      (panels[0], fixed, '--update_ops=control_dependencies'),
-      (panels[1], broken, '--update_ops=none, the classic bug')):
+    (panels[0], fixed, '--update_ops=control_dependencies'),
+    (panels[1], broken, '--update_ops=none, the classic bug'),
+  ):
     rows = [json.loads(line) for line in open(folder + '/metrics.jsonl')]
     epochs = [row['epoch'] for row in rows]
     for name, label, style in (
-        ('train_accuracy', 'training, batch statistics', 'C0o-'),
-        ('test_accuracy', 'test, moving statistics', 'C1s-')):
+      ('train_accuracy', 'training, batch statistics', 'C0o-'),
+      ('test_accuracy', 'test, moving statistics', 'C1s-'),
+    ):
       axes.plot(epochs, [100 * row[name] for row in rows], style, label=label)
-      axes.annotate('%.1f%%' % (100 * rows[-1][name]),
-                    (epochs[-1], 100 * rows[-1][name]), (4, 7 if 'test' in name
-                    else -15), textcoords='offset points', ha='right')
+      axes.annotate(
+        '%.1f%%' % (100 * rows[-1][name]),
+        (epochs[-1], 100 * rows[-1][name]),
+        (4, 7 if 'test' in name else -15),
+        textcoords='offset points',
+        ha='right',
+      )
     axes.axhline(10, color='gray', linestyle=':', linewidth=1)
     axes.text(epochs[0], 11.5, 'chance', color='gray', fontsize=8)
     axes.set(title=title, xlabel='epoch', ylim=(0, 100))
-    axes.grid(alpha=.3)
+    axes.grid(alpha=0.3)
   panels[0].set_ylabel('accuracy, %')
   panels[0].legend(loc='center right')
   return canvas
@@ -60,19 +64,26 @@ def tensorboard_gap(fixed, broken):
   canvas = figure.Figure(figsize=(9, 5.4), layout='constrained')
   panels = canvas.subplots(2, 2, sharex=True, sharey='row')
   for column, folder, title in (
-      (0, fixed, '--update_ops=control_dependencies'),
-      (1, broken, '--update_ops=none, the classic bug')):
+    (0, fixed, '--update_ops=control_dependencies'),
+    (1, broken, '--update_ops=none, the classic bug'),
+  ):
     curves = _scalars(folder)
     panels[0, column].set_title(title)
     panels[1, column].set_xlabel('step')
-    for axes, tag, limit in ((panels[0, column], 'gap_mean/', .5),
-                             (panels[1, column], 'gap_variance/', 1)):
+    for axes, tag, limit in (
+      (panels[0, column], 'gap_mean/', 0.5),
+      (panels[1, column], 'gap_variance/', 1),
+    ):
       layers = [name for name in curves if name.startswith(tag)]
       for number, name in enumerate(layers):
-        axes.plot(*zip(*curves[name]), label=name[len(tag):], linewidth=1.2,
-                  color=matplotlib.colormaps['viridis'](number / len(layers)))
+        axes.plot(
+          *zip(*curves[name]),
+          label=name[len(tag) :],
+          linewidth=1.2,
+          color=matplotlib.colormaps['viridis'](number / len(layers)),
+        )
       axes.axhline(limit, color='gray', linestyle=':')
-      axes.grid(alpha=.3)
+      axes.grid(alpha=0.3)
   for row in panels:  # Axes are shared: the limits are those of both columns.
     row[1].set_ylim(bottom=0)
   panels[0, 0].set_ylabel('gap_mean,\nstandard deviations')

@@ -20,41 +20,71 @@ from graph_resnet9.cli import settings as options
 
 def main():
   from graph_resnet9.speed import measure as speed  # pylint: disable=g-import-not-at-top
+
   settings = config.read(options.Benchmark)
   result, ops = speed.measure(settings, command_line.STARTED)
   if settings.json:
-    print(json.dumps(dict(
-        result._asdict(), width=settings.model.width,
-        precision=settings.model.precision, xla=settings.xla,
-        batch_size=settings.batches.batch_size,
-        train_share_of_product=result.train_share_of_product,
-        train_share_of_torch=result.train_share_of_torch)))
+    print(
+      json.dumps(
+        dict(
+          result._asdict(),
+          width=settings.model.width,
+          precision=settings.model.precision,
+          xla=settings.xla,
+          batch_size=settings.batches.batch_size,
+          train_share_of_product=result.train_share_of_product,
+          train_share_of_torch=result.train_share_of_torch,
+        )
+      )
+    )
     return
-  print('dataset: %s, width %d, %s, batches of %d' % (
-      result.dataset, settings.model.width, settings.model.precision,
-      settings.batches.batch_size))
+  print(
+    'dataset: %s, width %d, %s, batches of %d'
+    % (
+      result.dataset,
+      settings.model.width,
+      settings.model.precision,
+      settings.batches.batch_size,
+    )
+  )
   train = result.train_images_per_sec
   row = lambda name, rate, unit, remark='': print(
-      '%-32s %10.1f %-9s %s' % (name, rate, unit, remark))
+    '%-32s %10.1f %-9s %s' % (name, rate, unit, remark)
+  )
   row('first step after', result.first_step_secs, 's')
   row('peak memory', result.peak_mib, 'MiB')
   row('matrix product', result.product_gflops, 'GFLOP/s')
-  row('training', result.train_gflops, 'GFLOP/s', '%.1f%% of the matrix product'
-      % (100 * result.train_share_of_product))
+  row(
+    'training',
+    result.train_gflops,
+    'GFLOP/s',
+    '%.1f%% of the matrix product' % (100 * result.train_share_of_product),
+  )
   row('training', train, 'images/s')
   row('forward', result.forward_images_per_sec, 'images/s')
   for mode, rate in result.input_images_per_sec.items():
-    row('input alone: ' + mode, rate, 'images/s', '%.0f times training, %.2f%% '
-        'of a step at most' % (rate / train, 100 * train / rate))
+    row(
+      'input alone: ' + mode,
+      rate,
+      'images/s',
+      '%.0f times training, %.2f%% '
+      'of a step at most' % (rate / train, 100 * train / rate),
+    )
   for layout, rate in (result.torch_images_per_sec or {}).items():
-    row('PyTorch %s, %s' % (result.torch.partition('+')[0], layout), rate,
-        'images/s', 'training is %.2f times as fast' % (train / rate))
+    row(
+      'PyTorch %s, %s' % (result.torch.partition('+')[0], layout),
+      rate,
+      'images/s',
+      'training is %.2f times as fast' % (train / rate),
+    )
   if settings.ops:
     total = sum(secs for _, secs in ops.values())
     print('%-36s %5s %10s %6s' % ('ops of a training step', 'count', 'ms', ''))
-    for kind, (count, secs) in list(ops.items())[:settings.ops]:
-      print('%-36s %5d %10.2f %5.1f%%' % (
-          kind, count, 1e3 * secs, 100 * secs / total))
+    for kind, (count, secs) in list(ops.items())[: settings.ops]:
+      print(
+        '%-36s %5d %10.2f %5.1f%%'
+        % (kind, count, 1e3 * secs, 100 * secs / total)
+      )
 
 
 if __name__ == '__main__':

@@ -12,8 +12,8 @@ it leaves CASE.json and CASE.png there. Exits with 0 only if all claims hold.
 
 from graph_resnet9.cli import command as command_line
 from graph_resnet9.cli import config
-from graph_resnet9.demos import cases as demos
 from graph_resnet9.cli import settings as options
+from graph_resnet9.demos import cases as demos
 from graph_resnet9.errors import UserError
 
 
@@ -27,6 +27,7 @@ def main():
     raise UserError('--case=NAME is missing; --list names the cases')
   # pylint: disable=g-import-not-at-top
   from graph_resnet9.demos import runner
+
   names = demos.NAMES if settings.case == 'all' else [settings.case]
   return 0 if runner.run(names, settings) else 1
 

@@ -24,10 +24,11 @@ from graph_resnet9.cli import settings as options
 
 def main():
   # pylint: disable=g-import-not-at-top
+  from graph_resnet9 import files
   from graph_resnet9.checkpoints import choose as checkpoints
   from graph_resnet9.evaluation import confusion
   from graph_resnet9.evaluation import evaluate as evaluation
-  from graph_resnet9 import files
+
   settings = config.read(options.Eval)
   prefix = checkpoints.prefix_of(settings.checkpoint)
   settings = settings._replace(checkpoint=prefix)
@@ -36,17 +37,25 @@ def main():
   if saved:
     settings = config.override(settings, saved)
   else:
-    logging.warning('%s: not there; flags that are not given have their '
-                    'defaults', os.path.join(folder, config.FLAGFILE))
+    logging.warning(
+      '%s: not there; flags that are not given have their defaults',
+      os.path.join(folder, config.FLAGFILE),
+    )
   if settings.confusion_png:
     files.check_png('--confusion_png', settings.confusion_png)
   summary, result, class_names = evaluation.evaluate(settings)
   if settings.confusion_png:
-    confusion.draw(settings.confusion_png, result.confusion, class_names,
-                   '%(dataset)s %(split)s, step %(step)d, %(batch_norm)s '
-                   'statistics' % summary)
-  print('%(examples)d %(split)s images of %(dataset)s, step %(step)d, batch '
-        'norm by %(batch_norm)s statistics, %(weights)s weights' % summary)
+    confusion.draw(
+      settings.confusion_png,
+      result.confusion,
+      class_names,
+      '%(dataset)s %(split)s, step %(step)d, %(batch_norm)s '
+      'statistics' % summary,
+    )
+  print(
+    '%(examples)d %(split)s images of %(dataset)s, step %(step)d, batch '
+    'norm by %(batch_norm)s statistics, %(weights)s weights' % summary
+  )
   print('loss      %8.4f' % result.loss)
   print('accuracy  %8.2f%%' % (100 * result.accuracy))
   for name, accuracy in zip(class_names, result.class_accuracy):

@@ -49,5 +49,6 @@ def make_dir(flag, path):
     os.makedirs(path, exist_ok=True)
     tempfile.TemporaryFile(dir=path).close()
   except OSError as e:
-    raise UserError('%s=%s: cannot be written: %s' %
-                    (flag, path, e.strerror)) from None
+    raise UserError(
+      '%s=%s: cannot be written: %s' % (flag, path, e.strerror)
+    ) from None

@@ -18,13 +18,16 @@ from graph_resnet9.cli import settings as options
 
 def main():
   # pylint: disable=g-import-not-at-top
+  from graph_resnet9.doctor.graph import program
   from graph_resnet9.doctor.lint import findings
   from graph_resnet9.doctor.lint import rules as graph_lint
-  from graph_resnet9.doctor.graph import program
+
   settings = config.read(options.Lint)
   report = graph_lint.lint_meta_graph(
-      program.read_graph(settings.meta_graph), settings.train_op,
-      settings.checkpoint)
+    program.read_graph(settings.meta_graph),
+    settings.train_op,
+    settings.checkpoint,
+  )
   print(findings.to_json(report) if settings.format == 'json' else report)
   return 1 if report.errors else 0
 

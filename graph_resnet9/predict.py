@@ -21,17 +21,21 @@ _BATCH = 100
 def main(paths):
   # pylint: disable=g-import-not-at-top
   import numpy as np
-  from graph_resnet9.inputs import picture_files as pictures
+
   from graph_resnet9.evaluation import saved_model
+  from graph_resnet9.inputs import picture_files as pictures
+
   settings = config.read(options.Predict)
   # A name need not be text that stdout can show.
   sys.stdout.reconfigure(errors='backslashreplace')
   failed = False
-  with saved_model.Predictor(settings.export_dir) as predictor, (
-      pictures.Reader()) as reader:
+  with (
+    saved_model.Predictor(settings.export_dir) as predictor,
+    pictures.Reader() as reader,
+  ):
     for first in range(0, len(paths), _BATCH):
       images = {}
-      for k, path in enumerate(paths[first:first + _BATCH]):
+      for k, path in enumerate(paths[first : first + _BATCH]):
         try:
           images[k] = reader.read(path)
         except UserError as e:
@@ -40,8 +44,9 @@ def main(paths):
       if not images:
         continue
       found = predictor.predict(np.stack(list(images.values())))
-      for k, name, shares in zip(images, found.class_names,
-                                 found.probabilities):
+      for k, name, shares in zip(
+        images, found.class_names, found.probabilities
+      ):
         print('%s\t%s\t%.4f' % (paths[first + k], name, shares.max()))
   return 1 if failed else 0
 

@@ -24,23 +24,40 @@ from graph_resnet9.cli import settings as options
 
 def main():
   # pylint: disable=g-import-not-at-top
+  from graph_resnet9.checkpoints import choose as checkpoints
   from graph_resnet9.doctor.measure import recalibration as population
   from graph_resnet9.doctor.measure import session as subject
-  from graph_resnet9.checkpoints import choose as checkpoints
   from graph_resnet9.training import rebuilt
+
   settings = config.read(options.Recalibrate)
   prefix = checkpoints.prefix_of(settings.checkpoint)
   population.check_out(settings.out)
-  run = (None if settings.meta_graph or settings.feed else
-         rebuilt.settings_of(prefix, settings.data_dir))
+  run = (
+    None
+    if settings.meta_graph or settings.feed
+    else rebuilt.settings_of(prefix, settings.data_dir)
+  )
   with tempfile.TemporaryDirectory() as scratch:
-    examined = (subject.of_graph(*rebuilt.graph(run, scratch)) if run else
-                subject.of_meta_graph(settings.meta_graph or prefix + '.meta',
-                                      settings.feed))
+    examined = (
+      subject.of_graph(*rebuilt.graph(run, scratch))
+      if run
+      else subject.of_meta_graph(
+        settings.meta_graph or prefix + '.meta', settings.feed
+      )
+    )
     values, batches = population.recalibrate(
-        examined, prefix, settings.out, settings.batches)
-  print(json.dumps(dict(checkpoint=settings.out, source=prefix, batches=batches,
-                        variables=sorted(values))))
+      examined, prefix, settings.out, settings.batches
+    )
+  print(
+    json.dumps(
+      dict(
+        checkpoint=settings.out,
+        source=prefix,
+        batches=batches,
+        variables=sorted(values),
+      )
+    )
+  )
 
 
 if __name__ == '__main__':

@@ -23,6 +23,7 @@ def main():
   # pylint: disable=g-import-not-at-top
   from graph_resnet9.doctor.lint import hook as lint_hook
   from graph_resnet9.training import loop as training
+
   return training.train(config.read(options.Train), [lint_hook.LintHook()])
 
 

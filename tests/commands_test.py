@@ -15,11 +15,11 @@ from tests import helpers
 
 def train(*args, **flags):
   return helpers.command(
-      'train', *args, *helpers.arguments(**{**helpers.TINY, **flags}))
+    'train', *args, *helpers.arguments(**{**helpers.TINY, **flags})
+  )
 
 
 class CommandsTest(helpers.CommandTestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -32,19 +32,33 @@ class CommandsTest(helpers.CommandTestCase):
     self.assertEqual(self.trained.returncode, 0, self.trained.stderr)
     self.assertEqual(self.trained.stderr, '')
     self.assertEqual(
-        json.loads(self.trained.stdout.splitlines()[-1])['step'], 16)
+      json.loads(self.trained.stdout.splitlines()[-1])['step'], 16
+    )
 
   def test_eval_takes_its_flags_from_flags_txt(self):
     done = helpers.command('eval', '--checkpoint=%s' % self.dir)
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     lines = done.stdout.splitlines()
     result = json.loads(lines[-1])
-    self.assertEqual(list(result), [
-        'checkpoint', 'step', 'dataset', 'split', 'examples', 'loss',
-        'accuracy', 'batch_norm', 'weights', 'mirrored'])
     self.assertEqual(
-        (result['step'], result['dataset'], result['examples']),
-        (16, 'synthetic', 100))
+      list(result),
+      [
+        'checkpoint',
+        'step',
+        'dataset',
+        'split',
+        'examples',
+        'loss',
+        'accuracy',
+        'batch_norm',
+        'weights',
+        'mirrored',
+      ],
+    )
+    self.assertEqual(
+      (result['step'], result['dataset'], result['examples']),
+      (16, 'synthetic', 100),
+    )
     trained = json.loads(self.trained.stdout.splitlines()[-1])
     self.assertEqual(result['accuracy'], trained['test_accuracy'])
     self.assertLen(lines, 3 + 10 + 1)
@@ -52,13 +66,23 @@ class CommandsTest(helpers.CommandTestCase):
   def test_eval_flags_override_and_draw(self):
     png = self.dir.parent / 'confusion.png'
     done = helpers.command(
-        'eval', '--checkpoint=%s' % (self.dir / 'model.ckpt-8.index'),
-        '--split=train', '--batch_norm=batch', '--train_examples=64',
-        '--confusion_png=%s' % png)
+      'eval',
+      '--checkpoint=%s' % (self.dir / 'model.ckpt-8.index'),
+      '--split=train',
+      '--batch_norm=batch',
+      '--train_examples=64',
+      '--confusion_png=%s' % png,
+    )
     result = json.loads(done.stdout.splitlines()[-1])
     self.assertEqual(
-        (result['step'], result['split'], result['examples'],
-         result['batch_norm']), (8, 'train', 64, 'batch'))
+      (
+        result['step'],
+        result['split'],
+        result['examples'],
+        result['batch_norm'],
+      ),
+      (8, 'train', 64, 'batch'),
+    )
     self.assertTrue(png.exists())
 
   def test_verbosity_lets_tensorflow_speak(self):
@@ -67,13 +91,20 @@ class CommandsTest(helpers.CommandTestCase):
 
   def test_wrong_flags_are_one_line(self):
     for args, expected in (
-        (['--width=0'], '--width=0'), (['--epochs=0'], '--epochs'),
-        (['--lr_epochs=0,1'], 'lr_epochs'), (['--momentum=x'], '--momentum=x'),
-        (['--no_such_flag'], 'no_such_flag'), (['rest'], "'rest'"),
-        (['--shuffle=random'], '--shuffle=random')):
+      (['--width=0'], '--width=0'),
+      (['--epochs=0'], '--epochs'),
+      (['--lr_epochs=0,1'], 'lr_epochs'),
+      (['--momentum=x'], '--momentum=x'),
+      (['--no_such_flag'], 'no_such_flag'),
+      (['rest'], "'rest'"),
+      (['--shuffle=random'], '--shuffle=random'),
+    ):
       with self.subTest(args):
-        self.fails(helpers.command('train', '--train_dir=/tmp/x', *args),
-                   'train: ', expected)
+        self.fails(
+          helpers.command('train', '--train_dir=/tmp/x', *args),
+          'train: ',
+          expected,
+        )
     self.fails(helpers.command('train'), '--train_dir')
     self.fails(helpers.command('eval'), '--checkpoint')
 
@@ -84,29 +115,44 @@ class CommandsTest(helpers.CommandTestCase):
 
   def test_bad_data_dir_is_one_line(self):
     empty = self.create_tempdir().full_path
-    for path, expected in ((empty, 'holds none of'),
-                           (empty + '/no', 'no such directory')):
-      self.fails(helpers.command('train', '--train_dir=' + empty,
-                                 '--data_dir=' + path), expected)
+    for path, expected in (
+      (empty, 'holds none of'),
+      (empty + '/no', 'no such directory'),
+    ):
+      self.fails(
+        helpers.command('train', '--train_dir=' + empty, '--data_dir=' + path),
+        expected,
+      )
     folder = os.path.join(empty, 'cifar-10-batches-bin')
     os.mkdir(folder)
     with open(os.path.join(folder, 'data_batch_1.bin'), 'wb') as f:
       f.write(bytes(3072))
-    self.fails(helpers.command('train', '--train_dir=' + empty + '/run',
-                               '--data_dir=' + empty),
-               'data_batch_1.bin', '3072 bytes')
+    self.fails(
+      helpers.command(
+        'train', '--train_dir=' + empty + '/run', '--data_dir=' + empty
+      ),
+      'data_batch_1.bin',
+      '3072 bytes',
+    )
 
   def test_bad_checkpoint_is_one_line(self):
     empty = self.create_tempdir().full_path
-    self.fails(helpers.command('eval', '--checkpoint=' + empty),
-               'no checkpoint in this directory')
-    self.fails(helpers.command('eval', '--checkpoint=%s' % self.dir,
-                               '--width=8'), 'model.ckpt-16', '--width')
+    self.fails(
+      helpers.command('eval', '--checkpoint=' + empty),
+      'no checkpoint in this directory',
+    )
+    self.fails(
+      helpers.command('eval', '--checkpoint=%s' % self.dir, '--width=8'),
+      'model.ckpt-16',
+      '--width',
+    )
 
   def test_auto_without_a_network_says_synthetic(self):
-    offline = dict(XDG_CACHE_HOME=self.create_tempdir().full_path,
-                   https_proxy='http://127.0.0.1:9',
-                   HTTPS_PROXY='http://127.0.0.1:9')
+    offline = dict(
+      XDG_CACHE_HOME=self.create_tempdir().full_path,
+      https_proxy='http://127.0.0.1:9',
+      HTTPS_PROXY='http://127.0.0.1:9',
+    )
     run_dir = self.create_tempdir().full_path
     flags = {**helpers.TINY, 'dataset': 'auto', 'train_dir': run_dir}
     done = helpers.command('train', *helpers.arguments(**flags), **offline)
@@ -114,15 +160,21 @@ class CommandsTest(helpers.CommandTestCase):
     self.assertIn('NOT CIFAR-10', done.stderr)
     self.assertIn('"dataset": "synthetic"', done.stdout.splitlines()[-1])
     flags['dataset'] = 'cifar10'
-    self.fails(helpers.command('train', *helpers.arguments(**flags), **offline),
-               'cifar-10-binary.tar.gz')
+    self.fails(
+      helpers.command('train', *helpers.arguments(**flags), **offline),
+      'cifar-10-binary.tar.gz',
+    )
 
   def test_reader_that_goes_away_is_no_traceback(self):
     process = subprocess.Popen(
-        [sys.executable, '-m', 'graph_resnet9.train', '--train_dir=%s' % self.dir]
-        + helpers.arguments(**helpers.TINY), cwd=helpers.ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=helpers.environment())
+      [sys.executable, '-m', 'graph_resnet9.train', '--train_dir=%s' % self.dir]
+      + helpers.arguments(**helpers.TINY),
+      cwd=helpers.ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=helpers.environment(),
+    )
     process.stdout.close()
     self.assertNotIn('Traceback', process.stderr.read())
     process.stderr.close()
@@ -130,11 +182,11 @@ class CommandsTest(helpers.CommandTestCase):
 
 
 class PackageTest(absltest.TestCase):
-
   def test_import_changes_no_global_switch(self):
     program = """
 import graph_resnet9, os
-from graph_resnet9.run import training, evaluation
+from graph_resnet9.evaluation import evaluate
+from graph_resnet9.training import loop
 import tensorflow as tf
 assert tf.executing_eagerly() and tf.compat.v1.resource_variables_enabled()
 assert not tf.compat.v1.get_default_graph().get_operations()
@@ -143,8 +195,13 @@ print(os.environ['TF_ENABLE_ONEDNN_OPTS'])
 """
     for given, expected in (({}, '1'), ({'TF_ENABLE_ONEDNN_OPTS': '0'}, '0')):
       done = subprocess.run(
-          [sys.executable, '-c', program], cwd=helpers.ROOT, check=False,
-          env=helpers.environment(**given), capture_output=True, text=True)
+        [sys.executable, '-c', program],
+        cwd=helpers.ROOT,
+        check=False,
+        env=helpers.environment(**given),
+        capture_output=True,
+        text=True,
+      )
       self.assertEqual(done.stdout, expected + '\n', done.stderr)
 
 

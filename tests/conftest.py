@@ -7,7 +7,6 @@ import tempfile
 from absl import flags
 import pytest
 
-import graph_resnet9  # pylint: disable=unused-import
 from tests import helpers
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')

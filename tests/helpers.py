@@ -22,22 +22,33 @@ from graph_resnet9.cli import settings as options
 SUMMARY = []
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # A run of 2 epochs of 8 steps; it learns nothing.
-TINY = dict(dataset='synthetic', train_examples=256, test_examples=100, width=4,
-            batch_size=32, epochs=2, shuffle='epoch')
+TINY = dict(
+  dataset='synthetic',
+  train_examples=256,
+  test_examples=100,
+  width=4,
+  batch_size=32,
+  epochs=2,
+  shuffle='epoch',
+)
 
 
 def arguments(**values):
   """The command line for flag values; a flagfile first, for others to win."""
-  return ['--%s=%s' % item for item in sorted(
-      values.items(), key=lambda item: item[0] != 'flagfile')]
+  return [
+    '--%s=%s' % item
+    for item in sorted(values.items(), key=lambda item: item[0] != 'flagfile')
+  ]
 
 
 def settings(kind, **values):
   """options.Train, Eval or Export from flag values."""
   flag_values = flags.FlagValues()
-  define = {options.Train: config.define_train_flags,
-            options.Eval: config.define_eval_flags,
-            options.Export: config.define_export_flags}[kind]
+  define = {
+    options.Train: config.define_train_flags,
+    options.Eval: config.define_eval_flags,
+    options.Export: config.define_export_flags,
+  }[kind]
   define(flag_values)
   flag_values(['command'] + arguments(**values))
   return config.read(kind, flag_values)
@@ -50,10 +61,13 @@ def train(train_dir, hooks=(), **values):
     (exit code, lines of stdout).
   """
   from graph_resnet9.training import loop as training  # pylint: disable=g-import-not-at-top
+
   stdout = io.StringIO()
   with contextlib.redirect_stdout(stdout):
-    code = training.train(settings(
-        options.Train, train_dir=str(train_dir), **{**TINY, **values}), hooks)
+    code = training.train(
+      settings(options.Train, train_dir=str(train_dir), **{**TINY, **values}),
+      hooks,
+    )
   return code, stdout.getvalue().splitlines()
 
 
@@ -71,19 +85,31 @@ def finished_run():
 
 def environment(**values):
   """A user's environment: without what conftest.py tells TensorFlow."""
-  return {**{name: value for name, value in os.environ.items()
-             if not name.startswith('TF_')}, **values}
+  return {
+    **{
+      name: value
+      for name, value in os.environ.items()
+      if not name.startswith('TF_')
+    },
+    **values,
+  }
 
 
 def command(name, *args, **variables):
   """Runs `python -m graph_resnet9.NAME ARGS`; returns CompletedProcess."""
   return subprocess.run(
-      [sys.executable, '-m', 'graph_resnet9.' + name, *args], cwd=ROOT,
-      capture_output=True, text=True, check=False, env=environment(**variables))
+    [sys.executable, '-m', 'graph_resnet9.' + name, *args],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+    env=environment(**variables),
+  )
 
 
 class CommandTestCase(parameterized.TestCase):
   """For tests of CompletedProcess, as `command` gives it."""
+
   error_code = 1
 
   def fails(self, done, *expected):
@@ -98,14 +124,20 @@ class CommandTestCase(parameterized.TestCase):
 def weights(prefix):
   """{name: array} of everything in a checkpoint."""
   import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
+
   reader = tf.train.load_checkpoint(str(prefix))
-  return {name: reader.get_tensor(name)
-          for name in reader.get_variable_to_shape_map()}
+  return {
+    name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+  }
 
 
 def differing(one, other):
   """Names of the variables that two checkpoints do not share bit for bit."""
   one, other = weights(one), weights(other)
-  return sorted(name for name in one.keys() | other.keys()
-                if not (name in one and name in other
-                        and np.array_equal(one[name], other[name])))
+  return sorted(
+    name
+    for name in one.keys() | other.keys()
+    if not (
+      name in one and name in other and np.array_equal(one[name], other[name])
+    )
+  )

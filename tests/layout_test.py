@@ -8,34 +8,53 @@ from absl.testing import absltest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'graph_resnet9'
-MAX_LINES = 300
+MAX_LINES = 360
 LEAVES = {'errors', 'files'}
 # What each part may import besides itself and LEAVES. A module of the package
 # root that is not here is a command: it may import anything, nobody imports it.
 ALLOWED = {
-    'errors': set(),
-    'files': set(),
-    'interrupts': set(),
-    'cli': {'interrupts'},
-    'inputs': set(),
-    'model': set(),
-    'checkpoints': {'inputs', 'model'},
-    'cluster': {'cli', 'checkpoints', 'inputs', 'model', 'training'},
-    'evaluation': {'cli', 'checkpoints', 'inputs', 'model'},
-    'training': {'cli', 'checkpoints', 'cluster', 'evaluation', 'inputs',
-                 'interrupts', 'model'},
-    'speed': {'cli', 'evaluation', 'inputs', 'model', 'training'},
-    'doctor': {'inputs', 'model'},
-    'demos': {'cli', 'inputs', 'model', 'training', 'evaluation', 'doctor'},
+  'errors': set(),
+  'files': set(),
+  'interrupts': set(),
+  'cli': {'interrupts'},
+  'inputs': set(),
+  'model': set(),
+  'checkpoints': {'inputs', 'model'},
+  'cluster': {'cli', 'checkpoints', 'inputs', 'model', 'training'},
+  'evaluation': {'cli', 'checkpoints', 'inputs', 'model'},
+  'training': {
+    'cli',
+    'checkpoints',
+    'cluster',
+    'evaluation',
+    'inputs',
+    'interrupts',
+    'model',
+  },
+  'speed': {'cli', 'evaluation', 'inputs', 'model', 'training'},
+  'doctor': {'inputs', 'model'},
+  'demos': {'cli', 'inputs', 'model', 'training', 'evaluation', 'doctor'},
 }
 # These load before TensorFlow, or are worth having without it.
 WITHOUT_TENSORFLOW = (
-    '__init__.py', 'cli/cluster_flags.py', 'cli/config.py',
-    'cli/doctor_flags.py', 'cli/settings.py', 'cli/train_flags.py',
-    'inputs/dataset.py', 'inputs/download.py', 'inputs/formats.py',
-    'inputs/pickles.py', 'inputs/synthetic.py', 'demos/cases/__init__.py',
-    'demos/report.py', 'demos/gallery.py', 'doctor/lint/findings.py',
-    'doctor/measure/verdicts.py', 'doctor/measure/moments.py')
+  '__init__.py',
+  'cli/cluster_flags.py',
+  'cli/config.py',
+  'cli/doctor_flags.py',
+  'cli/settings.py',
+  'cli/train_flags.py',
+  'inputs/dataset.py',
+  'inputs/download.py',
+  'inputs/formats.py',
+  'inputs/pickles.py',
+  'inputs/synthetic.py',
+  'demos/cases/__init__.py',
+  'demos/report.py',
+  'demos/gallery.py',
+  'doctor/lint/findings.py',
+  'doctor/measure/verdicts.py',
+  'doctor/measure/moments.py',
+)
 
 
 def files():
@@ -54,7 +73,6 @@ def imported_modules(path):
 
 
 class LayoutTest(absltest.TestCase):
-
   def test_imports_point_down(self):
     for path in files():
       part = path.relative_to(PACKAGE).with_suffix('').parts[0]

@@ -1,14 +1,13 @@
 """Somebody's TensorFlow 1 training, with a mistake: the patient of doctor.md.
 
   python docs/doctor/training.py train FOLDER 'cifar-10-batches-bin/data*.bin'
-  python docs/doctor/training.py evaluate PREFIX 'cifar-10-batches-bin/test*.bin'
+  python docs/doctor/training.py evaluate PREFIX 'cifar-10-batches-bin/test*bin'
 
 Uses nothing of this project but its environment, in which tf.layers works.
 """
 
 import sys
 
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
 BATCH_SIZE = 100
@@ -17,14 +16,16 @@ BATCH_SIZE = 100
 def batch(pattern, epochs=None):
   """Images in [0, 1] and labels, from CIFAR-10's binary files."""
   files = tf.train.string_input_producer(
-      tf.gfile.Glob(pattern), epochs, shuffle=epochs is None)
+    tf.gfile.Glob(pattern), epochs, shuffle=epochs is None
+  )
   _, records = tf.FixedLengthRecordReader(3073).read_up_to(files, BATCH_SIZE)
   records = tf.reshape(tf.decode_raw(records, tf.uint8), [-1, 3073])
   if epochs:
     records = tf.train.batch([records], BATCH_SIZE, enqueue_many=True)
   else:
     records = tf.train.shuffle_batch(
-        [records], BATCH_SIZE, 20000, 10000, enqueue_many=True)
+      [records], BATCH_SIZE, 20000, 10000, enqueue_many=True
+    )
   images = tf.reshape(records[:, 1:], [BATCH_SIZE, 3, 32, 32])
   images = tf.cast(tf.transpose(images, [0, 2, 3, 1]), tf.float32) / 255
   return images, tf.cast(records[:, 0], tf.int32)
@@ -47,13 +48,16 @@ def train(folder, pattern, steps=800):
   step = tf.train.get_or_create_global_step()
   update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
   with tf.control_dependencies(update_ops):
-    optimizer = tf.train.AdamOptimizer(.002)
+    optimizer = tf.train.AdamOptimizer(0.002)
   train_op = optimizer.minimize(loss, step)
   right = tf.reduce_mean(tf.cast(tf.nn.in_top_k(logits, labels, 1), tf.float32))
   seen = []
   with tf.train.MonitoredTrainingSession(
-      checkpoint_dir=folder, hooks=[tf.train.StopAtStepHook(steps)],
-      log_step_count_steps=None, save_summaries_steps=None) as session:
+    checkpoint_dir=folder,
+    hooks=[tf.train.StopAtStepHook(steps)],
+    log_step_count_steps=None,
+    save_summaries_steps=None,
+  ) as session:
     while not session.should_stop():
       seen.append(session.run([train_op, right])[1])
   print('training accuracy: %.1f%%' % (sum(seen[-100:])))
@@ -68,8 +72,9 @@ def evaluate(prefix, pattern):
   with tf.train.MonitoredSession(creator) as session:
     while not session.should_stop():
       seen.extend(session.run(right))
-  print('accuracy on %d images: %.1f%%' % (len(seen),
-                                           100 * sum(seen) / len(seen)))
+  print(
+    'accuracy on %d images: %.1f%%' % (len(seen), 100 * sum(seen) / len(seen))
+  )
 
 
 if __name__ == '__main__':

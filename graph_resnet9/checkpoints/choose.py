@@ -4,13 +4,13 @@ import contextlib
 import glob
 import os
 import re
-from typing import Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 from absl import logging
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.errors import UserError
 from graph_resnet9.checkpoints import names as checkpoint_files
+from graph_resnet9.errors import UserError
 
 NAME = checkpoint_files.NAME
 
@@ -22,9 +22,10 @@ class Whole(NamedTuple):
   shapes: {name: list of ints} of what it holds.
   damaged: (prefix, reason) of those that would have come first.
   """
+
   prefix: str
-  shapes: Dict[str, List[int]]
-  damaged: List[Tuple[str, str]]
+  shapes: dict[str, list[int]]
+  damaged: list[tuple[str, str]]
 
 
 def prefix_of(path):
@@ -40,8 +41,10 @@ def prefix_of(path):
     return prefix
   prefix = path.removesuffix('.index')
   if not os.path.exists(prefix + '.index'):
-    raise UserError('--checkpoint=%s: no such checkpoint; give a train_dir, a '
-                    'prefix like %s-97, or its .index file' % (path, NAME))
+    raise UserError(
+      '--checkpoint=%s: no such checkpoint; give a train_dir, a '
+      'prefix like %s-97, or its .index file' % (path, NAME)
+    )
   return prefix
 
 
@@ -63,18 +66,27 @@ def newest(train_dir):
   if named and named[0] in found:
     return named[0]
   if found:
-    logging.warning('%s: missing, damaged, or naming a checkpoint that is not '
-                    'there; using the newest one, %s', state_file, found[-1])
+    logging.warning(
+      '%s: missing, damaged, or naming a checkpoint that is not '
+      'there; using the newest one, %s',
+      state_file,
+      found[-1],
+    )
     return found[-1]
   if os.path.exists(state_file):
-    raise UserError('%s: names no checkpoint that exists; restore its files, '
-                    'or empty the directory to start anew' % state_file)
+    raise UserError(
+      '%s: names no checkpoint that exists; restore its files, '
+      'or empty the directory to start anew' % state_file
+    )
   # Of step 0, before the first state file: what a kill left of the first save.
-  rest = sorted(name for step, name in checkpoint_files.parts(train_dir) if step)
+  rest = sorted(
+    name for step, name in checkpoint_files.parts(train_dir) if step
+  )
   if rest:
-    raise UserError('%s: of a checkpoint without its .index file; restore it, '
-                    'or empty the directory to start anew' %
-                    os.path.join(train_dir, rest[0]))
+    raise UserError(
+      '%s: of a checkpoint without its .index file; restore it, '
+      'or empty the directory to start anew' % os.path.join(train_dir, rest[0])
+    )
   return None
 
 
@@ -97,9 +109,15 @@ def newest_whole(train_dir, prefix):
     except _Damaged as e:
       damaged.append((candidate, str(e)))
   raise UserError(
-      '--train_dir=%s: every checkpoint is damaged: %s; restore one, or empty '
-      'the directory to start anew' % (train_dir, ', '.join(
-          '%s (%s)' % (os.path.basename(p), reason) for p, reason in damaged)))
+    '--train_dir=%s: every checkpoint is damaged: %s; restore one, or empty '
+    'the directory to start anew'
+    % (
+      train_dir,
+      ', '.join(
+        '%s (%s)' % (os.path.basename(p), reason) for p, reason in damaged
+      ),
+    )
+  )
 
 
 def adopt(train_dir, whole):
@@ -122,22 +140,33 @@ def adopt(train_dir, whole):
     if not whole:
       return
     for prefix, reason in whole.damaged + [
-        (prefix, 'its .index file is missing')
-        for prefix in checkpoint_files.without_index(train_dir)]:
+      (prefix, 'its .index file is missing')
+      for prefix in checkpoint_files.without_index(train_dir)
+    ]:
       logging.warning(
-          '%s: damaged checkpoint (%s); going on from %s. Its files are kept '
-          'as %s.*', prefix, reason, whole.prefix,
-          checkpoint_files.set_aside(prefix))
+        '%s: damaged checkpoint (%s); going on from %s. Its files are kept '
+        'as %s.*',
+        prefix,
+        reason,
+        whole.prefix,
+        checkpoint_files.set_aside(prefix),
+      )
     if os.path.isdir(state_file):
-      logging.warning('%s: a directory; kept as %s', state_file,
-                      checkpoint_files.set_aside(state_file))
+      logging.warning(
+        '%s: a directory; kept as %s',
+        state_file,
+        checkpoint_files.set_aside(state_file),
+      )
     # Relative names, as the saver writes them with save_relative_paths.
-    names = [os.path.basename(prefix) for prefix in
-             [*checkpoint_files.before(whole.prefix), whole.prefix]]
+    names = [
+      os.path.basename(prefix)
+      for prefix in [*checkpoint_files.before(whole.prefix), whole.prefix]
+    ]
     tf.train.update_checkpoint_state(train_dir, names[-1], names)
   except (OSError, tf.errors.OpError) as e:
-    raise UserError('--train_dir=%s: cannot be written: %s' % (
-        train_dir, _line(e))) from None
+    raise UserError(
+      '--train_dir=%s: cannot be written: %s' % (train_dir, _line(e))
+    ) from None
 
 
 def not_saved(train_dir, error):
@@ -147,8 +176,9 @@ def not_saved(train_dir, error):
   """
   with contextlib.suppress(OSError):
     checkpoint_files.remove_leftovers(train_dir)
-  return UserError('--train_dir=%s: cannot save a checkpoint: %s' %
-                   (train_dir, _line(error)))
+  return UserError(
+    '--train_dir=%s: cannot save a checkpoint: %s' % (train_dir, _line(error))
+  )
 
 
 class _Damaged(Exception):
@@ -181,20 +211,34 @@ def _read(prefix):
   # DataLossError, NotFoundError, ...; the reader's C++ part raises Python's:
   # IndexError "Read less bytes than requested", ValueError, RuntimeError, and
   # MemoryError for an index that begins with a size which it does not have.
-  except (tf.errors.OpError, LookupError, MemoryError, RuntimeError,
-          ValueError) as e:
+  except (
+    tf.errors.OpError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    ValueError,
+  ) as e:
     raise _Damaged(_line(e)) from None
   return found
 
 
 def _line(error):
   """The line of an exception's text that says what happened."""
-  text = (getattr(error, 'strerror', None) or getattr(error, 'message', None)
-          or str(error)).strip() or type(error).__name__
+  text = (
+    getattr(error, 'strerror', None)
+    or getattr(error, 'message', None)
+    or str(error)
+  ).strip() or type(error).__name__
   # Of an op, TensorFlow first tells where it was defined and where it ran.
-  lines = [line.strip() for line in text.splitlines() if not re.match(
+  lines = [
+    line.strip()
+    for line in text.splitlines()
+    if not re.match(
       r"\s*(Graph execution error|Detected at|File \"|Node: '|From /job:|"
-      r'\d+ root error|$)', line)]
+      r'\d+ root error|$)',
+      line,
+    )
+  ]
   return lines[0] if lines else text.splitlines()[0]
 
 
@@ -210,9 +254,16 @@ def shapes(prefix):
     return _read(prefix)
   except _Damaged as e:
     before = checkpoint_files.before(prefix)
-    raise UserError('%s: damaged checkpoint (%s); %s' % (
-        prefix, e, 'the one before is ' + before[-1] if before else
-        'there is none before it')) from None
+    raise UserError(
+      '%s: damaged checkpoint (%s); %s'
+      % (
+        prefix,
+        e,
+        'the one before is ' + before[-1]
+        if before
+        else 'there is none before it',
+      )
+    ) from None
 
 
 def check(prefix, found, variables):
@@ -229,10 +280,11 @@ def check(prefix, found, variables):
     shape = variable.shape.as_list()
     if name not in found:
       raise UserError(
-          '%s: holds no variable %s: the checkpoint of another network, or of '
-          'other flags of the model' % (prefix, name))
+        '%s: holds no variable %s: the checkpoint of another network, or of '
+        'other flags of the model' % (prefix, name)
+      )
     if found[name] != shape:
       raise UserError(
-          '%s: %s is %s there and %s in this graph: the checkpoint of another '
-          'network, or of another --width' %
-          (prefix, name, found[name], shape))
+        '%s: %s is %s there and %s in this graph: the checkpoint of another '
+        'network, or of another --width' % (prefix, name, found[name], shape)
+      )

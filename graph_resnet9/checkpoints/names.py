@@ -10,13 +10,15 @@ NAME = 'model.ckpt'
 STATE = 'checkpoint'
 # NAME-STEP.PART
 _PART = re.compile(
-    re.escape(NAME) + r'-(\d+)\.(index|meta|data-\d{5}-of-\d{5})')
+  re.escape(NAME) + r'-(\d+)\.(index|meta|data-\d{5}-of-\d{5})'
+)
 # What killed saves leave under names of their own: TensorFlow's saver and its
 # atomic_write_string_to_file, and files.replacing.
 _TEMPORARY = re.compile(
-    r'%s-\d+_temp|%s\.tempstate\d+|(%s-\d+\.meta|%s)\.tmp[0-9a-f]{32}|'
-    r'(flags\.txt|metrics\.jsonl)\.tmp' % (
-        re.escape(NAME), _PART.pattern, re.escape(NAME), STATE))
+  r'%s-\d+_temp|%s\.tempstate\d+|(%s-\d+\.meta|%s)\.tmp[0-9a-f]{32}|'
+  r'(flags\.txt|metrics\.jsonl)\.tmp'
+  % (re.escape(NAME), _PART.pattern, re.escape(NAME), STATE)
+)
 
 
 def parts(train_dir):
@@ -27,15 +29,16 @@ def parts(train_dir):
 
 def by_step(train_dir):
   """Prefixes of the checkpoints in train_dir, oldest first."""
-  steps = sorted(step for step, name in parts(train_dir)
-                 if name.endswith('.index'))
+  steps = sorted(
+    step for step, name in parts(train_dir) if name.endswith('.index')
+  )
   return [os.path.join(train_dir, '%s-%d' % (NAME, step)) for step in steps]
 
 
 def before(prefix):
   """Prefixes of the checkpoints before this one, oldest first."""
   found = by_step(os.path.dirname(prefix) or '.')
-  return found[:found.index(prefix)] if prefix in found else []
+  return found[: found.index(prefix)] if prefix in found else []
 
 
 def named(train_dir):
@@ -45,9 +48,14 @@ def named(train_dir):
   except ValueError:  # An empty state file, or one that is no text.
     state = None
   # Whatever their directory: a copied train_dir must not use its original.
-  return [os.path.join(train_dir, os.path.basename(path)) for path in (
+  return [
+    os.path.join(train_dir, os.path.basename(path))
+    for path in (
       [state.model_checkpoint_path, *state.all_model_checkpoint_paths]
-      if state else [])]
+      if state
+      else []
+    )
+  ]
 
 
 def remove_leftovers(train_dir):
@@ -68,16 +76,18 @@ def remove_leftovers(train_dir):
   for step, name in found:
     prefix = '%s-%d' % (NAME, step)
     if os.path.join(train_dir, prefix) not in keep and (
-        prefix + '.index' not in names
-        or keep and prefix + '.meta' not in names):
+      prefix + '.index' not in names or keep and prefix + '.meta' not in names
+    ):
       os.remove(os.path.join(train_dir, name))
 
 
 def without_index(train_dir):
   """Prefixes that the state file names and whose .index file is lost."""
   lost = set(named(train_dir)).difference(by_step(train_dir))
-  there = {os.path.join(train_dir, '%s-%d' % (NAME, step))
-           for step, _ in parts(train_dir)}
+  there = {
+    os.path.join(train_dir, '%s-%d' % (NAME, step))
+    for step, _ in parts(train_dir)
+  }
   return sorted(lost & there)
 
 
@@ -98,7 +108,11 @@ def set_aside(path):
     number += 1
   names = [name for _, name in parts(folder) if name.startswith(start + '.')]
   # The index last: if this is killed, the next start finds the rest again.
-  for name in sorted(names, key=lambda name: name.endswith('.index')) or [start]:
-    os.rename(os.path.join(folder, name),
-              os.path.join(folder, 'damaged-%d-%s' % (number, name)))
+  for name in sorted(names, key=lambda name: name.endswith('.index')) or [
+    start
+  ]:
+    os.rename(
+      os.path.join(folder, name),
+      os.path.join(folder, 'damaged-%d-%s' % (number, name)),
+    )
   return os.path.join(folder, 'damaged-%d-%s' % (number, start))

@@ -100,7 +100,8 @@ def _load_tensorflow():
     os.dup2(said.fileno(), 2)
     try:
       import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
-      getattr(tf.layers, 'batch_normalization')  # Loads tf-keras, too.
+
+      tf.layers.batch_normalization  # Loads tf-keras, too.
     except BaseException:
       said.seek(0)
       os.write(stderr, said.read())
@@ -111,4 +112,5 @@ def _load_tensorflow():
       signal.signal(signal.SIGINT, interrupt)
   tf.logging.set_verbosity(tf.logging.ERROR)
   warnings.filterwarnings(
-      'ignore', module='(tf_keras|tensorflow|graph_resnet9)')
+    'ignore', module='(tf_keras|tensorflow|graph_resnet9)'
+  )

@@ -4,12 +4,19 @@ Field = flag = keyword argument; config.py defines the flags and reads them into
 these. A leaf.
 """
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 # What tells the processes of a cluster apart, and one place from another; not
 # kept with a run.
-PROCESS_FLAGS = ('train_dir', 'job_name', 'task_index', 'ps_hosts',
-                 'worker_hosts', 'bind', 'wait_secs')
+PROCESS_FLAGS = (
+  'train_dir',
+  'job_name',
+  'task_index',
+  'ps_hosts',
+  'worker_hosts',
+  'bind',
+  'wait_secs',
+)
 # What may change from one session of a run to the next: none of these is part
 # of the recipe.
 SESSION_FLAGS = PROCESS_FLAGS + ('data_dir', 'save_secs')
@@ -27,8 +34,8 @@ class Batches(NamedTuple):
   input: str
   order: str
   shuffle: str
-  min_after_dequeue: Optional[int]
-  capacity: Optional[int]
+  min_after_dequeue: int | None
+  capacity: int | None
 
 
 class Augment(NamedTuple):
@@ -50,8 +57,8 @@ class Model(NamedTuple):
 class Optimizer(NamedTuple):
   label_smoothing: float
   epochs: float
-  lr_epochs: Tuple[float, ...]
-  lr_values: Tuple[float, ...]
+  lr_epochs: tuple[float, ...]
+  lr_values: tuple[float, ...]
   momentum: float
   weight_decay: float
   bias_lr_scale: float
@@ -63,8 +70,8 @@ class Optimizer(NamedTuple):
 class Cluster(NamedTuple):
   job_name: str
   task_index: int
-  ps_hosts: List[str]
-  worker_hosts: List[str]
+  ps_hosts: list[str]
+  worker_hosts: list[str]
   sync: bool
   bind: str
   wait_secs: float
@@ -72,6 +79,7 @@ class Cluster(NamedTuple):
 
 class Train(NamedTuple):
   """Everything that graph_resnet9.train is told."""
+
   train_dir: str
   seed: int
   save_secs: float
@@ -89,6 +97,7 @@ class Train(NamedTuple):
 
 class Benchmark(NamedTuple):
   """Everything that graph_resnet9.benchmark is told."""
+
   steps: int
   runs: int
   compare: str
@@ -108,6 +117,7 @@ class Benchmark(NamedTuple):
 
 class Eval(NamedTuple):
   """Everything that graph_resnet9.eval is told."""
+
   checkpoint: str
   split: str
   batch_norm: str
@@ -122,6 +132,7 @@ class Eval(NamedTuple):
 
 class Export(NamedTuple):
   """Everything that graph_resnet9.export is told."""
+
   checkpoint: str
   export_dir: str
   weights: str
@@ -130,11 +141,13 @@ class Export(NamedTuple):
 
 class Predict(NamedTuple):
   """Everything that graph_resnet9.predict is told, besides the files."""
+
   export_dir: str
 
 
 class Demo(NamedTuple):
   """Everything that graph_resnet9.demo is told."""
+
   list: bool
   case: str
   out_dir: str
@@ -145,14 +158,16 @@ class Demo(NamedTuple):
 
 class Lint(NamedTuple):
   """Everything that graph_resnet9.lint is told."""
+
   meta_graph: str
-  train_op: List[str]
+  train_op: list[str]
   checkpoint: str
   format: str
 
 
 class Diagnose(NamedTuple):
   """Everything that graph_resnet9.diagnose is told."""
+
   meta_graph: str
   checkpoint: str
   batches: int
@@ -164,6 +179,7 @@ class Diagnose(NamedTuple):
 
 class Recalibrate(NamedTuple):
   """Everything that graph_resnet9.recalibrate is told."""
+
   meta_graph: str
   checkpoint: str
   out: str

@@ -6,12 +6,12 @@ import time
 from absl import logging
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.errors import UserError
-from graph_resnet9.training import hooks
 from graph_resnet9.cluster import sockets
 from graph_resnet9.cluster import task as tasks
+from graph_resnet9.errors import UserError
+from graph_resnet9.training import hooks
 
-_POLL_SECS = .5
+_POLL_SECS = 0.5
 # How long a parameter server goes on when all is done, so that the workers'
 # sessions close before it is gone.
 _LINGER_SECS = 2
@@ -34,18 +34,24 @@ def start_server(task):
   host, port = task.hosts[task.index].rsplit(':', 1)
   if task.bind == 'loopback' and not sockets.is_loopback(host):
     raise UserError(
-        '%s:%s: other machines reach this process with --bind=all only; '
-        "TensorFlow's servers know no authentication, so in a private network "
-        'only' % (host, port))
+      '%s:%s: other machines reach this process with --bind=all only; '
+      "TensorFlow's servers know no authentication, so in a private network "
+      'only' % (host, port)
+    )
   # The variables belong into memory: a GPU here is for the worker.
   config = tf.ConfigProto(device_count={'GPU': 0} if task.job == 'ps' else {})
   try:
     server = tf.train.Server(
-        {'ps': task.ps, 'worker': task.workers}, task.job, task.index,
-        config=config, start=False)
+      {'ps': task.ps, 'worker': task.workers},
+      task.job,
+      task.index,
+      config=config,
+      start=False,
+    )
   except tf.errors.OpError as e:
-    raise UserError('%s:%s: cannot listen there: %s' %
-                    (host, port, e.message.splitlines()[0])) from None
+    raise UserError(
+      '%s:%s: cannot listen there: %s' % (host, port, e.message.splitlines()[0])
+    ) from None
   if task.bind == 'loopback':
     sockets.keep_to_loopback(int(port))
   server.start()
@@ -84,16 +90,19 @@ def session(task, server, scaffold, session_hooks):
   initialised the variables, and a short training is over by then.
   """
   return tf.train.MonitoredSession(
-      _WorkerSessionCreator(task, scaffold, server.target),
-      session_hooks, stop_grace_period_secs=tasks.stop_grace_secs(task))
+    _WorkerSessionCreator(task, scaffold, server.target),
+    session_hooks,
+    stop_grace_period_secs=tasks.stop_grace_secs(task),
+  )
 
 
 class _WorkerSessionCreator(tf.train.WorkerSessionCreator):
   """Looks every second whether the chief has initialised the variables."""
 
   def __init__(self, task, scaffold, target):
-    super().__init__(scaffold, target, tasks.session_config(task),
-                     task.wait_secs)
+    super().__init__(
+      scaffold, target, tasks.session_config(task), task.wait_secs
+    )
     self._chief = task.workers[0]
 
   def create_session(self):
@@ -101,19 +110,21 @@ class _WorkerSessionCreator(tf.train.WorkerSessionCreator):
       return super().create_session()
     except tf.errors.DeadlineExceededError:
       raise UserError(
-          '%s: the chief has not initialised the variables for %g s '
-          '(--wait_secs); see what it says' %
-          (self._chief, self._max_wait_secs)) from None
+        '%s: the chief has not initialised the variables for %g s '
+        '(--wait_secs); see what it says' % (self._chief, self._max_wait_secs)
+      ) from None
 
   def _get_session_manager(self):
     if not self._session_manager:
       scaffold = self._scaffold
       self._session_manager = tf.train.SessionManager(
-          local_init_op=scaffold.local_init_op,
-          local_init_feed_dict=scaffold.local_init_feed_dict,
-          ready_op=scaffold.ready_op,
-          ready_for_local_init_op=scaffold.ready_for_local_init_op,
-          graph=tf.get_default_graph(), recovery_wait_secs=1)
+        local_init_op=scaffold.local_init_op,
+        local_init_feed_dict=scaffold.local_init_feed_dict,
+        ready_op=scaffold.ready_op,
+        ready_for_local_init_op=scaffold.ready_for_local_init_op,
+        graph=tf.get_default_graph(),
+        recovery_wait_secs=1,
+      )
     return self._session_manager
 
 
@@ -124,8 +135,9 @@ class _WorkerSessionCreator(tf.train.WorkerSessionCreator):
 def _ended_queue(server_index, worker_index):
   """A queue on a parameter server; its size is how often a worker has ended."""
   with tf.device('/job:ps/task:%d' % server_index):
-    return tf.FIFOQueue(1000, [tf.bool], [[]],
-                        shared_name='worker_%d_ended' % worker_index)
+    return tf.FIFOQueue(
+      1000, [tf.bool], [[]], shared_name='worker_%d_ended' % worker_index
+    )
 
 
 @contextlib.contextmanager
@@ -143,16 +155,21 @@ def joined(task, server):
 
 def _report_end(task, server):
   with tf.Graph().as_default():
-    enqueue = [_ended_queue(i, task.index).enqueue(True)
-               for i in range(len(task.ps))]
+    enqueue = [
+      _ended_queue(i, task.index).enqueue(True) for i in range(len(task.ps))
+    ]
     config = tasks.session_config(task)
     config.operation_timeout_in_ms = _REPORT_MILLISECS
     try:
       with tf.Session(server.target, config=config) as session_:
         session_.run(enqueue)
     except tf.errors.OpError as e:
-      logging.warning('%s: not told that worker %d has ended: %s',
-                      ', '.join(task.ps), task.index, e.message.splitlines()[0])
+      logging.warning(
+        '%s: not told that worker %d has ended: %s',
+        ', '.join(task.ps),
+        task.index,
+        e.message.splitlines()[0],
+      )
 
 
 class StopAfterChief(tf.train.SessionRunHook):
@@ -194,8 +211,9 @@ def serve(task):
   stop.after_create_session(None, None)
   server = start_server(task)
   with tf.Graph().as_default():
-    ended = [_ended_queue(task.index, i).size()
-             for i in range(len(task.workers))]
+    ended = [
+      _ended_queue(task.index, i).size() for i in range(len(task.workers))
+    ]
     config = tf.ConfigProto(device_filters=[task.device])
     with tf.Session(server.target, config=config) as watching:
       heard, signalled = time.monotonic(), None
@@ -205,8 +223,11 @@ def serve(task):
           signalled = signalled or time.monotonic()
           if time.monotonic() - signalled > _SIGNAL_GRACE_SECS:
             break
-        running = [host for host, times in zip(
-            task.workers, watching.run(ended)) if not times]
+        running = [
+          host
+          for host, times in zip(task.workers, watching.run(ended))
+          if not times
+        ]
         chief_ended = task.workers[0] not in running
         answering = any(map(sockets.answers, running))
         if not answering and (chief_ended or signalled):
@@ -215,5 +236,7 @@ def serve(task):
         if answering:
           heard = time.monotonic()
         elif time.monotonic() - heard > task.wait_secs:
-          raise UserError(sockets.silent(', '.join(task.workers), task.wait_secs))
+          raise UserError(
+            sockets.silent(', '.join(task.workers), task.wait_secs)
+          )
   return 128 + stop.signal if stop.interrupted() else 0

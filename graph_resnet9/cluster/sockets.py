@@ -23,8 +23,10 @@ def answers(host):
 
 def silent(host, secs):
   """What to say of a host that has not answered for too long."""
-  return ('%s: has not answered for %g s (--wait_secs); is it running, and is '
-          'its address the same for every process?' % (host, secs))
+  return (
+    '%s: has not answered for %g s (--wait_secs); is it running, and is '
+    'its address the same for every process?' % (host, secs)
+  )
 
 
 def is_loopback(name):
@@ -33,8 +35,10 @@ def is_loopback(name):
     found = socket.getaddrinfo(name, None)
   except OSError:
     return False
-  return all(ipaddress.ip_address(address[0].split('%')[0]).is_loopback
-             for *_, address in found)
+  return all(
+    ipaddress.ip_address(address[0].split('%')[0]).is_loopback
+    for *_, address in found
+  )
 
 
 def keep_to_loopback(port):
@@ -55,8 +59,9 @@ def keep_to_loopback(port):
       raise OSError('no socket found')
   except (OSError, AttributeError) as e:
     raise UserError(
-        'port %d: this system cannot keep it to the loopback interface (%s); '
-        'close it with a firewall and give --bind=all' % (port, e)) from None
+      'port %d: this system cannot keep it to the loopback interface (%s); '
+      'close it with a firewall and give --bind=all' % (port, e)
+    ) from None
 
 
 def listening(port):
@@ -67,6 +72,7 @@ def listening(port):
         continue
       with socket.socket(fileno=os.dup(int(name))) as found:
         if found.family in (socket.AF_INET, socket.AF_INET6) and (
-            found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            and found.getsockname()[1] == port):
+          found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+          and found.getsockname()[1] == port
+        ):
           yield found

@@ -34,5 +34,10 @@ class Optimizer(tf.train.SyncReplicasOptimizer):
     """
     runner = super().get_chief_queue_runner()
     return tf.train.QueueRunner(
-        runner.queue, runner.enqueue_ops, queue_closed_exception_types=(
-            tf.errors.OutOfRangeError, tf.errors.CancelledError))
+      runner.queue,
+      runner.enqueue_ops,
+      queue_closed_exception_types=(
+        tf.errors.OutOfRangeError,
+        tf.errors.CancelledError,
+      ),
+    )

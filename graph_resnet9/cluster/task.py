@@ -6,7 +6,7 @@ is the chief.
 """
 
 import json
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -21,12 +21,13 @@ class Task(NamedTuple):
   bind: 'loopback' or 'all'.
   wait_secs: float.
   """
+
   job: str = 'worker'
   index: int = 0
-  ps: Tuple[str, ...] = ()
-  workers: Tuple[str, ...] = ()
+  ps: tuple[str, ...] = ()
+  workers: tuple[str, ...] = ()
   bind: str = 'loopback'
-  wait_secs: float = 0.
+  wait_secs: float = 0.0
 
   @property
   def alone(self):
@@ -67,26 +68,34 @@ def task_of(settings, environment):
   where = '--job_name=%s' % job
   if not job:
     if ps or workers:
-      raise UserError('--ps_hosts, --worker_hosts: say with --job_name and '
-                      '--task_index which of them this process is')
+      raise UserError(
+        '--ps_hosts, --worker_hosts: say with --job_name and '
+        '--task_index which of them this process is'
+      )
     job, index, ps, workers = _tf_config(environment)
     where = 'TF_CONFIG'
     if not job:
       if settings.sync:
-        raise UserError('--sync: needs a cluster; give --job_name, '
-                        '--task_index, --ps_hosts and --worker_hosts')
+        raise UserError(
+          '--sync: needs a cluster; give --job_name, '
+          '--task_index, --ps_hosts and --worker_hosts'
+        )
       return Task()
   if not ps or not workers:
     raise UserError('%s: a cluster needs --ps_hosts and --worker_hosts' % where)
-  task = Task(job, index, tuple(ps), tuple(workers), settings.bind,
-              settings.wait_secs)
+  task = Task(
+    job, index, tuple(ps), tuple(workers), settings.bind, settings.wait_secs
+  )
   if index >= len(task.hosts):
-    raise UserError('%s, task %d: there are %d hosts of this job' %
-                    (where, index, len(task.hosts)))
+    raise UserError(
+      '%s, task %d: there are %d hosts of this job'
+      % (where, index, len(task.hosts))
+    )
   both = set(ps) & set(workers)
   if both:
-    raise UserError('%s: stands in --ps_hosts and in --worker_hosts' %
-                    min(both))
+    raise UserError(
+      '%s: stands in --ps_hosts and in --worker_hosts' % min(both)
+    )
   return task
 
 
@@ -103,14 +112,17 @@ def _tf_config(environment):
     if not all(isinstance(host, str) for host in ps + workers):
       raise ValueError('a host is not a string')
   except (ValueError, TypeError, KeyError, AttributeError) as e:
-    raise UserError('TF_CONFIG: expected {"cluster": {"ps": [HOST:PORT, ...], '
-                    '"worker": [...]}, "task": {"type": "worker", "index": 0}}'
-                    ': %s' % e) from None
+    raise UserError(
+      'TF_CONFIG: expected {"cluster": {"ps": [HOST:PORT, ...], '
+      '"worker": [...]}, "task": {"type": "worker", "index": 0}}'
+      ': %s' % e
+    ) from None
   if job in ('chief', 'master'):
     return 'worker', index, ps, workers
   if job not in ('ps', 'worker'):
-    raise UserError('TF_CONFIG: task type %s; it must be chief, worker or ps' %
-                    job)
+    raise UserError(
+      'TF_CONFIG: task type %s; it must be chief, worker or ps' % job
+    )
   return job, index + (len(chiefs) if job == 'worker' else 0), ps, workers
 
 
@@ -123,7 +135,8 @@ def device_setter(task):
   if task.alone:
     return None
   return tf.train.replica_device_setter(
-      ps_tasks=len(task.ps), worker_device=task.device)
+    ps_tasks=len(task.ps), worker_device=task.device
+  )
 
 
 def session_config(task):

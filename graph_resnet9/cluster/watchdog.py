@@ -10,7 +10,7 @@ import time
 
 from graph_resnet9.cluster import sockets
 
-_POLL_SECS = .5
+_POLL_SECS = 0.5
 # How long a signal may remain without effect.
 _SIGNAL_GRACE_SECS = 30
 
@@ -33,7 +33,8 @@ def watch(task, sync):
   before = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
   over = threading.Event()
   thread = threading.Thread(
-      target=_look_after, args=(task, sync, over, read), daemon=True)
+    target=_look_after, args=(task, sync, over, read), daemon=True
+  )
   thread.start()
   try:
     yield
@@ -54,8 +55,9 @@ def _look_after(task, sync, over, signals):
       number = signals.recv(1)[0]
       signalled = signalled or (number, now)
     if signalled and now - signalled[1] > _SIGNAL_GRACE_SECS:
-      _exit('signal %d: the session did not stop' % signalled[0],
-            128 + signalled[0])
+      _exit(
+        'signal %d: the session did not stop' % signalled[0], 128 + signalled[0]
+      )
     for host in heard:
       if sockets.answers(host):
         heard[host] = now

@@ -2,10 +2,10 @@
 
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.layers import anatomy
-from graph_resnet9.doctor.measure import diagnosis
-from graph_resnet9.doctor.lint import rules as graph_lint
 from graph_resnet9.doctor.graph import program
+from graph_resnet9.doctor.layers import anatomy
+from graph_resnet9.doctor.lint import rules as graph_lint
+from graph_resnet9.doctor.measure import diagnosis
 from graph_resnet9.doctor.measure import session as subject
 from graph_resnet9.doctor.measure import taps as tap
 
@@ -48,8 +48,10 @@ class Measurement:
     self._batches = len(evaluation.feeds)
     graph = tf.get_default_graph()
     self._subject = subject.Subject(
-        graph, anatomy.Anatomy(program.of_graph(graph)),
-        feed=lambda: evaluation.feeds)
+      graph,
+      anatomy.Anatomy(program.of_graph(graph)),
+      feed=lambda: evaluation.feeds,
+    )
     self._taps = tap.taps(self._subject, among=evaluation.batch_ops)
 
   def records(self, session):

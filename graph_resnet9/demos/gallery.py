@@ -33,8 +33,12 @@ def page(folder):
     str.
   """
   base = os.path.basename(os.path.normpath(folder))
-  parts = [_HEAD, '\n'.join('- [%s](#%s)' % (demos.title(name), name)
-                            for name in demos.NAMES)]
+  parts = [
+    _HEAD,
+    '\n'.join(
+      '- [%s](#%s)' % (demos.title(name), name) for name in demos.NAMES
+    ),
+  ]
   for name in demos.NAMES:
     with open(os.path.join(folder, name + '.json')) as f:
       parts.append(_section(name, json.load(f), base))
@@ -47,17 +51,35 @@ def _section(name, result, base):
   rows = [header, ['---'] * len(header)] + body
   table = '\n'.join('| %s |' % ' | '.join(row) for row in rows)
   claims = '\n'.join(
-      '- ' + str(report.Claim(claim['text'], claim['figure'],
-                              claim['relation'], claim['margin']))
-      for claim in result['claims'])
+    '- '
+    + str(
+      report.Claim(
+        claim['text'], claim['figure'], claim['relation'], claim['margin']
+      )
+    )
+    for claim in result['claims']
+  )
   notes = '```\n%s\n```' % '\n'.join(result['notes']) if result['notes'] else ''
-  return '\n\n'.join(part for part in (
+  return '\n\n'.join(
+    part
+    for part in (
       '## %s' % name,
       '**%s.**' % demos.title(name).partition(': ')[2],
-      text.strip(), 'Reported in: %s.' % result['source'], table, notes,
+      text.strip(),
+      'Reported in: %s.' % result['source'],
+      table,
+      notes,
       '![%s](%s/%s.png)' % (name, base, name),
       'Claims, with their margins:\n\n' + claims,
       '`python -m graph_resnet9.demo --case=%s --seed=%d`, %s data, '
-      'TensorFlow %s, Python %s.' % (
-          name, result['seed'], result['dataset'], result['tensorflow'],
-          result['python'])) if part)
+      'TensorFlow %s, Python %s.'
+      % (
+        name,
+        result['seed'],
+        result['dataset'],
+        result['tensorflow'],
+        result['python'],
+      ),
+    )
+    if part
+  )

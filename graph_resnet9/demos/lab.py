@@ -3,7 +3,8 @@
 import contextlib
 import functools
 import random
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional
+from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -28,8 +29,9 @@ _POINTS = 8  # Evaluations along a training.
 
 class Tower(NamedTuple):
   """Means over a batch, float32 scalar Tensors; accuracy None if none."""
+
   loss: tf.Tensor
-  accuracy: Optional[tf.Tensor]
+  accuracy: tf.Tensor | None
 
 
 class Evaluation(NamedTuple):
@@ -39,10 +41,11 @@ class Evaluation(NamedTuple):
   batch_ops: names of the ops of the tower that uses batch statistics.
   feeds: feed dicts; one a batch, of one size, all data once.
   """
+
   moving: Tower
   batch: Tower
-  batch_ops: FrozenSet[str]
-  feeds: List[Dict[tf.Tensor, Any]]
+  batch_ops: frozenset[str]
+  feeds: list[dict[tf.Tensor, Any]]
 
 
 class Graph(NamedTuple):
@@ -56,13 +59,14 @@ class Graph(NamedTuple):
   figures: {name: scalar Tensor}, averaged over all steps into Arm.figures.
   others: {name: Evaluation}, other ways to evaluate at the end.
   """
+
   train: Tower
   train_op: tf.Operation
   evaluation: Evaluation
-  feed: Dict[tf.Tensor, Any]
+  feed: dict[tf.Tensor, Any]
   init_fn: Any = None
-  figures: Dict[str, tf.Tensor] = {}
-  others: Dict[str, Evaluation] = {}
+  figures: dict[str, tf.Tensor] = {}
+  others: dict[str, Evaluation] = {}
 
 
 class Trainer:
@@ -113,8 +117,12 @@ class Trainer:
     test_data = queues.table(self.data('test'), 'test')
     batch = shuffled_batch(train_data, self.seed)
     train = train_tower(batch) if train_tower else tower(batch, training=True)
-    return Graph(train, train_op(train.loss), evaluation_of(tower, test_data),
-                 {**train_data.feed, **test_data.feed})
+    return Graph(
+      train,
+      train_op(train.loss),
+      evaluation_of(tower, test_data),
+      {**train_data.feed, **test_data.feed},
+    )
 
   def train(self, name, broken, build, steps):
     """Trains an arm, measures it, and asks lint and diagnose about it.
@@ -135,18 +143,23 @@ class Trainer:
         curve, figures = fit(session, graph, steps, name)
         diagnosed = checks.diagnose(session)
         layers = measured.records(session)
-        others = {other: scores(session, evaluation)
-                  for other, evaluation in graph.others.items()}
-    return report.Arm(name, broken, curve, layers, figures, others,
-                      checks.lint, diagnosed)
+        others = {
+          other: scores(session, evaluation)
+          for other, evaluation in graph.others.items()
+        }
+    return report.Arm(
+      name, broken, curve, layers, figures, others, checks.lint, diagnosed
+    )
 
 
 def session_of(graph):
   """A MonitoredTrainingSession that saves nothing."""
   return tf.train.MonitoredTrainingSession(
-      scaffold=tf.train.Scaffold(local_init_feed_dict=graph.feed,
-                                 init_fn=graph.init_fn),
-      config=tf.ConfigProto(allow_soft_placement=True))
+    scaffold=tf.train.Scaffold(
+      local_init_feed_dict=graph.feed, init_fn=graph.init_fn
+    ),
+    config=tf.ConfigProto(allow_soft_placement=True),
+  )
 
 
 def fit(session, graph, steps, name):
@@ -158,30 +171,38 @@ def fit(session, graph, steps, name):
   points = {round(steps * (k + 1) / _POINTS) for k in range(_POINTS)}
   fetches = (_fetches(graph.train), graph.figures, graph.train_op)
   curve, seen, figures = [], [], []
-  for step in tqdm.trange(1, steps + 1, desc=name, unit='step', disable=None,
-                          dynamic_ncols=True):
+  for step in tqdm.trange(
+    1, steps + 1, desc=name, unit='step', disable=None, dynamic_ncols=True
+  ):
     values, more, _ = session.run(fetches)
     seen.append(values)
     figures.append(more)
     if step in points:
-      curve.append(report.Point(step, _mean(seen),
-                                *scores(session, graph.evaluation)))
+      curve.append(
+        report.Point(step, _mean(seen), *scores(session, graph.evaluation))
+      )
       seen = []
-  return curve, {key: float(np.mean([step[key] for step in figures]))
-                 for key in graph.figures}
+  return curve, {
+    key: float(np.mean([step[key] for step in figures]))
+    for key in graph.figures
+  }
 
 
 def save(session, saver, path):
   """Saves variables of a MonitoredSession, weights only."""
-  session.run_step_fn(lambda step_context: saver.save(
-      step_context.session, path, write_meta_graph=False, write_state=False))
+  session.run_step_fn(
+    lambda step_context: saver.save(
+      step_context.session, path, write_meta_graph=False, write_state=False
+    )
+  )
 
 
 def scores(session, evaluation):
   """(report.Scores by moving statistics, the same by batch statistics)."""
-  values = [session.run((_fetches(evaluation.moving),
-                         _fetches(evaluation.batch)), feed)
-            for feed in evaluation.feeds]
+  values = [
+    session.run((_fetches(evaluation.moving), _fetches(evaluation.batch)), feed)
+    for feed in evaluation.feeds
+  ]
   return tuple(_mean(column) for column in zip(*values))
 
 
@@ -220,14 +241,16 @@ def classes_tower(batch, training):
 def scored(logits, labels):
   """Tower of [batch, classes] logits: cross-entropy and share of right ones."""
   return Tower(
-      tf.reduce_mean(losses.cross_entropy(logits, labels)),
-      tf.reduce_mean(tf.cast(losses.correct(logits, labels), tf.float32)))
+    tf.reduce_mean(losses.cross_entropy(logits, labels)),
+    tf.reduce_mean(tf.cast(losses.correct(logits, labels), tf.float32)),
+  )
 
 
 def shuffled_batch(table, seed, batch_size=BATCH_SIZE):
   """The next queues.Batch of a table: every epoch another permutation."""
-  return queues.table_batch(table, queues.index_queue(
-      table.examples, batch_size, 'epoch', seed))
+  return queues.table_batch(
+    table, queues.index_queue(table.examples, batch_size, 'epoch', seed)
+  )
 
 
 def evaluation_of(tower, test):
@@ -243,8 +266,10 @@ def evaluation_of(tower, test):
   """
   first = tf.placeholder(tf.int32, [])
   batch = queues.table_batch(test, tf.range(first, first + EVAL_BATCH_SIZE))
-  return both_towers(functools.partial(tower, batch), [
-      {first: begin} for begin in range(0, test.examples, EVAL_BATCH_SIZE)])
+  return both_towers(
+    functools.partial(tower, batch),
+    [{first: begin} for begin in range(0, test.examples, EVAL_BATCH_SIZE)],
+  )
 
 
 def both_towers(tower, feeds):
@@ -263,7 +288,8 @@ def both_towers(tower, feeds):
 def learning_rate(steps, peak):
   """Up to `peak` in a fifth of the steps, then down to 0, linearly."""
   return optimizer.learning_rate(
-      tf.train.get_global_step(), steps, [0, .2, 1], [0, peak, 0])
+    tf.train.get_global_step(), steps, [0, 0.2, 1], [0, peak, 0]
+  )
 
 
 def train_op(loss, rate, update_ops=None):
@@ -275,4 +301,5 @@ def train_op(loss, rate, update_ops=None):
     update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
   with tf.control_dependencies(update_ops):
     return tf.train.AdamOptimizer(rate).minimize(
-        loss, tf.train.get_global_step())
+      loss, tf.train.get_global_step()
+    )

@@ -6,12 +6,12 @@ import time
 
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9 import files
 from graph_resnet9.demos import cases as demos
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import picture
 from graph_resnet9.demos import report
 from graph_resnet9.inputs import dataset
-from graph_resnet9 import files
 
 
 def run(names, settings):
@@ -28,28 +28,42 @@ def run(names, settings):
   modules = {name: demos.load(name) for name in names}
   if settings.out_dir:
     files.make_dir('--out_dir', settings.out_dir)
-  source = dataset.find('cifar10' if settings.data_dir else 'synthetic',
-                        settings.data_dir)
+  source = dataset.find(
+    'cifar10' if settings.data_dir else 'synthetic', settings.data_dir
+  )
   trainer = lab.Trainer(settings.seed, source, settings.fast)
   failed = []
   for name, module in modules.items():
     print(demos.title(name), flush=True)
     began = time.monotonic()
     outcome = module.run(trainer)
-    outcome = outcome._replace(claims=[
+    outcome = outcome._replace(
+      claims=[
         *outcome.claims,
-        *report.doctor_claims(outcome.arms, module.CAUSES)])
+        *report.doctor_claims(outcome.arms, module.CAUSES),
+      ]
+    )
     result = report.as_dict(
-        name, module.SOURCE, outcome, dataset=source.name, seed=settings.seed,
-        fast=settings.fast, secs=round(time.monotonic() - began, 1),
-        tensorflow=tf.__version__, python=platform.python_version())
+      name,
+      module.SOURCE,
+      outcome,
+      dataset=source.name,
+      seed=settings.seed,
+      fast=settings.fast,
+      secs=round(time.monotonic() - began, 1),
+      tensorflow=tf.__version__,
+      python=platform.python_version(),
+    )
     print(report.table(result))
     for line in outcome.notes:
       print(line)
     for claim in outcome.claims:
       print(claim)
-    print('%s: %s\n' % (name, 'all claims hold' if outcome.holds else
-                        'NOT all claims hold'), flush=True)
+    print(
+      '%s: %s\n'
+      % (name, 'all claims hold' if outcome.holds else 'NOT all claims hold'),
+      flush=True,
+    )
     if settings.out_dir:
       path = os.path.join(settings.out_dir, name)
       picture.draw(path + '.png', demos.title(name), outcome)

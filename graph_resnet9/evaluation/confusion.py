@@ -22,15 +22,24 @@ def draw(path, counts, class_names, title):
   axes.imshow(np.sqrt(shares), cmap='Blues', vmin=0, vmax=1)
   for row, column in np.ndindex(*shares.shape):
     if counts[row, column]:
-      axes.text(column, row, '%.1f' % (100 * shares[row, column]), ha='center',
-                va='center', fontsize=8,
-                color='white' if shares[row, column] > .3 else 'black')
+      axes.text(
+        column,
+        row,
+        '%.1f' % (100 * shares[row, column]),
+        ha='center',
+        va='center',
+        fontsize=8,
+        color='white' if shares[row, column] > 0.3 else 'black',
+      )
   axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha='right')
   axes.set_yticks(range(len(class_names)), class_names)
   axes.set_xlabel('predicted')
   axes.set_ylabel('label')
   accuracy = 100 * np.trace(counts) / max(counts.sum(), 1)
-  axes.set_title('%s\n%.2f%% of %d right; percent of each row' %
-                 (title, accuracy, counts.sum()), fontsize=10)
+  axes.set_title(
+    '%s\n%.2f%% of %d right; percent of each row'
+    % (title, accuracy, counts.sum()),
+    fontsize=10,
+  )
   with files.replacing(path) as temporary:
     canvas.savefig(temporary, format='png', dpi=120)

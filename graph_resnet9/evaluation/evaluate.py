@@ -1,18 +1,18 @@
 """Evaluation: every example once, in a graph of its own or beside training."""
 
-from typing import NamedTuple
 import tempfile
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.checkpoints import choose as checkpoints
 from graph_resnet9.inputs import augment
+from graph_resnet9.inputs import batches as examples
 from graph_resnet9.inputs import dataset
 from graph_resnet9.model import average
 from graph_resnet9.model import losses
 from graph_resnet9.model import resnet9
-from graph_resnet9.checkpoints import choose as checkpoints
-from graph_resnet9.inputs import batches as examples
 
 
 class Tower(NamedTuple):
@@ -21,6 +21,7 @@ class Tower(NamedTuple):
   losses: float32, cross-entropy of each example.
   predictions, labels: int32.
   """
+
   losses: tf.Tensor
   predictions: tf.Tensor
   labels: tf.Tensor
@@ -32,6 +33,7 @@ class Result(NamedTuple):
   loss: float, mean cross-entropy.
   confusion: int64 [classes, classes], row: label, column: prediction.
   """
+
   loss: float
   confusion: np.ndarray
 
@@ -47,8 +49,9 @@ class Result(NamedTuple):
   def class_accuracy(self):
     """Per class, NaN for one without examples."""
     counts = self.confusion.sum(1)
-    return np.where(counts, np.diag(self.confusion) / np.maximum(counts, 1),
-                    np.nan)
+    return np.where(
+      counts, np.diag(self.confusion) / np.maximum(counts, 1), np.nan
+    )
 
 
 def tower(batch, training, model, mirrored):
@@ -62,10 +65,14 @@ def tower(batch, training, model, mirrored):
   Returns:
     Tower.
   """
-  scores = logits(augment.crops(batch.pixels, batch.indices), training, model,
-                  mirrored)
-  return Tower(losses.cross_entropy(scores, batch.labels),
-               tf.argmax(scores, 1, output_type=tf.int32), batch.labels)
+  scores = logits(
+    augment.crops(batch.pixels, batch.indices), training, model, mirrored
+  )
+  return Tower(
+    losses.cross_entropy(scores, batch.labels),
+    tf.argmax(scores, 1, output_type=tf.int32),
+    batch.labels,
+  )
 
 
 def logits(images, training, model, mirrored):
@@ -88,7 +95,7 @@ def logits(images, training, model, mirrored):
 
 def result_of(values):
   """Result from an iterable of fetched Towers."""
-  loss = 0.
+  loss = 0.0
   confusion = np.zeros([resnet9.CLASSES] * 2, np.int64)
   for value in values:
     loss += float(np.sum(value.losses, dtype=np.float64))
@@ -112,16 +119,25 @@ def evaluate(settings):
     with tf.device('/cpu:0'):
       tf.train.get_or_create_global_step()
     batch, _, feed = examples.batch(
-        settings, source, settings.split, scratch, once=True)
-    outputs = tower(batch, settings.batch_norm == 'batch', settings.model,
-                    settings.mirrored)
+      settings, source, settings.split, scratch, once=True
+    )
+    outputs = tower(
+      batch, settings.batch_norm == 'batch', settings.model, settings.mirrored
+    )
     names = restored_names(prefix, settings.weights, tf.global_variables())
     result = result_of(_run(prefix, names, outputs, feed))
   summary = dict(
-      checkpoint=prefix, step=checkpoint_step(prefix), dataset=source.name,
-      split=settings.split, examples=result.examples, loss=result.loss,
-      accuracy=result.accuracy, batch_norm=settings.batch_norm,
-      weights=weights_kind(names), mirrored=settings.mirrored)
+    checkpoint=prefix,
+    step=checkpoint_step(prefix),
+    dataset=source.name,
+    split=settings.split,
+    examples=result.examples,
+    loss=result.loss,
+    accuracy=result.accuracy,
+    batch_norm=settings.batch_norm,
+    weights=weights_kind(names),
+    mirrored=settings.mirrored,
+  )
   return summary, result, source.class_names
 
 
@@ -139,9 +155,16 @@ def restored_names(prefix, weights, variables):
   names = {variable.op.name: variable for variable in variables}
   averages = average.names(variables)
   if weights == 'average' or (
-      weights == 'auto' and not found.keys().isdisjoint(averages)):
-    names = {**averages, **{name: variable for name, variable in names.items()
-                            if not variable.dtype.is_floating}}
+    weights == 'auto' and not found.keys().isdisjoint(averages)
+  ):
+    names = {
+      **averages,
+      **{
+        name: variable
+        for name, variable in names.items()
+        if not variable.dtype.is_floating
+      },
+    }
   checkpoints.check(prefix, found, names)
   return names
 
@@ -161,9 +184,10 @@ def _run(prefix, names, outputs, feed):
     feed: for the session's local init op.
   """
   creator = tf.train.ChiefSessionCreator(
-      tf.train.Scaffold(saver=tf.train.Saver(names), local_init_feed_dict=feed),
-      config=tf.ConfigProto(allow_soft_placement=True),
-      checkpoint_filename_with_path=prefix)
+    tf.train.Scaffold(saver=tf.train.Saver(names), local_init_feed_dict=feed),
+    config=tf.ConfigProto(allow_soft_placement=True),
+    checkpoint_filename_with_path=prefix,
+  )
   # OutOfRangeError ends the block: MonitoredSession swallows it.
   with tf.train.MonitoredSession(creator) as session:
     while not session.should_stop():

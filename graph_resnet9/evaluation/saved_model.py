@@ -3,25 +3,28 @@
 import contextlib
 import os
 import tempfile
-from typing import List, NamedTuple
+from typing import NamedTuple
 
 from google.protobuf import message
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.errors import UserError
+from graph_resnet9.evaluation import evaluate as evaluation
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import formats
 from graph_resnet9.inputs import synthetic
-from graph_resnet9.evaluation import evaluate as evaluation
 
 SIGNATURE = tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 TAG = tf.saved_model.tag_constants.SERVING
 # What tf.train.Saver gets as its prefix inside a SavedModel.
 VARIABLES = os.path.join('variables', 'variables')
 _INPUTS = {'images': tf.uint8}
-_OUTPUTS = {'classes': tf.int64, 'class_names': tf.string,
-            'probabilities': tf.float32}
+_OUTPUTS = {
+  'classes': tf.int64,
+  'class_names': tf.string,
+  'probabilities': tf.float32,
+}
 
 
 def outputs(images, model, mirrored, class_names):
@@ -39,9 +42,11 @@ def outputs(images, model, mirrored, class_names):
   """
   logits = evaluation.logits(images, False, model, mirrored)
   classes = tf.argmax(logits, 1)
-  return dict(classes=classes,
-              class_names=tf.gather(tf.constant(class_names), classes),
-              probabilities=tf.nn.softmax(logits))
+  return dict(
+    classes=classes,
+    class_names=tf.gather(tf.constant(class_names), classes),
+    probabilities=tf.nn.softmax(logits),
+  )
 
 
 def export(settings, run, check=lambda folder: None):
@@ -59,35 +64,49 @@ def export(settings, run, check=lambda folder: None):
       damaged or does not fit; nothing is left behind.
   """
   prefix = settings.checkpoint
-  class_names = (synthetic.CLASS_NAMES if run.data.dataset == 'synthetic'
-                 else formats.CLASS_NAMES)
+  class_names = (
+    synthetic.CLASS_NAMES
+    if run.data.dataset == 'synthetic'
+    else formats.CLASS_NAMES
+  )
   side = augment.SIDE
   graph = tf.Graph()
   with _new_dir(settings.export_dir) as folder, graph.as_default():
     images = tf.placeholder(tf.uint8, [None, side, side, 3], 'images')
     signature = tf.saved_model.predict_signature_def(
-        {'images': images},
-        outputs(images, run.model, settings.mirrored, class_names))
+      {'images': images},
+      outputs(images, run.model, settings.mirrored, class_names),
+    )
     # Resource variables, but not of a kind that a MetaGraphDef can hold.
     graph.clear_collection(tf.GraphKeys.BIASES)
     names = evaluation.restored_names(
-        prefix, settings.weights, tf.global_variables())
+      prefix, settings.weights, tf.global_variables()
+    )
     with tf.Session(config=_config()) as session:
       _restore(session, prefix, names)
       builder = tf.saved_model.Builder(folder)
       builder.add_meta_graph_and_variables(
-          session, [TAG], {SIGNATURE: signature}, clear_devices=True,
-          strip_default_attrs=True)
+        session,
+        [TAG],
+        {SIGNATURE: signature},
+        clear_devices=True,
+        strip_default_attrs=True,
+      )
       builder.save()
     check(folder)
     parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
   return dict(
-      export_dir=settings.export_dir, checkpoint=prefix,
-      step=evaluation.checkpoint_step(prefix),
-      weights=evaluation.weights_kind(names), mirrored=settings.mirrored,
-      width=run.model.width, precision=run.model.precision,
-      parameters=parameters, bytes=_size(settings.export_dir),
-      class_names=class_names)
+    export_dir=settings.export_dir,
+    checkpoint=prefix,
+    step=evaluation.checkpoint_step(prefix),
+    weights=evaluation.weights_kind(names),
+    mirrored=settings.mirrored,
+    width=run.model.width,
+    precision=run.model.precision,
+    parameters=parameters,
+    bytes=_size(settings.export_dir),
+    class_names=class_names,
+  )
 
 
 def _restore(session, prefix, names):
@@ -96,9 +115,13 @@ def _restore(session, prefix, names):
   Through the initialisers: a saver would leave its ops in the exported graph.
   """
   reader = tf.train.load_checkpoint(prefix)
-  session.run([v.initializer for v in names.values()],
-              {v.initializer.inputs[1]: reader.get_tensor(name)
-               for name, v in names.items()})
+  session.run(
+    [v.initializer for v in names.values()],
+    {
+      v.initializer.inputs[1]: reader.get_tensor(name)
+      for name, v in names.items()
+    },
+  )
 
 
 @contextlib.contextmanager
@@ -114,22 +137,27 @@ def _new_dir(export_dir):
     if os.path.exists(path) and not os.path.isdir(path):
       raise UserError('--export_dir=%s: a file, not a directory' % export_dir)
     if os.path.isdir(path) and os.listdir(path):
-      raise UserError('--export_dir=%s: not empty; give a new directory, for '
-                      'TensorFlow Serving that of the next version' %
-                      export_dir)
+      raise UserError(
+        '--export_dir=%s: not empty; give a new directory, for '
+        'TensorFlow Serving that of the next version' % export_dir
+      )
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(
-        dir=parent, prefix='.%s.tmp-' % name) as scratch:
+      dir=parent, prefix='.%s.tmp-' % name
+    ) as scratch:
       # One level down, for the permissions that the umask asks for.
       folder = os.path.join(scratch, 'saved_model')
       yield folder
       os.rename(folder, path)  # Replaces an empty directory, and no other.
   except OSError as e:
-    raise UserError('--export_dir=%s: cannot be written: %s: %s' %
-                    (export_dir, e.filename, e.strerror)) from None
+    raise UserError(
+      '--export_dir=%s: cannot be written: %s: %s'
+      % (export_dir, e.filename, e.strerror)
+    ) from None
   except tf.errors.OpError as e:
-    raise UserError('--export_dir=%s: cannot be written: %s' %
-                    (export_dir, _line(e))) from None
+    raise UserError(
+      '--export_dir=%s: cannot be written: %s' % (export_dir, _line(e))
+    ) from None
 
 
 class Predictor:
@@ -146,20 +174,31 @@ class Predictor:
     self._session = tf.Session(graph=tf.Graph(), config=_config())
     try:
       signature = tf.saved_model.loader.load(
-          self._session, [TAG], export_dir).signature_def[SIGNATURE]
+        self._session, [TAG], export_dir
+      ).signature_def[SIGNATURE]
     # OSError: no SavedModel, or one that is no protocol buffer; RuntimeError:
     # none for serving; ValueError, LookupError: a damaged graph; OpError: its
     # variables.
-    except (OSError, RuntimeError, ValueError, LookupError,
-            message.DecodeError, tf.errors.OpError) as e:
+    except (
+      OSError,
+      RuntimeError,
+      ValueError,
+      LookupError,
+      message.DecodeError,
+      tf.errors.OpError,
+    ) as e:
       self._session.close()
-      raise UserError('--export_dir=%s: no SavedModel that can be loaded: %s' %
-                      (export_dir, _line(e))) from None
-    if not (_has(signature.inputs, _INPUTS)
-            and _has(signature.outputs, _OUTPUTS)):
       raise UserError(
-          '--export_dir=%s: a SavedModel, but not one of graph_resnet9.export: '
-          'its signature %s is another one' % (export_dir, SIGNATURE))
+        '--export_dir=%s: no SavedModel that can be loaded: %s'
+        % (export_dir, _line(e))
+      ) from None
+    if not (
+      _has(signature.inputs, _INPUTS) and _has(signature.outputs, _OUTPUTS)
+    ):
+      raise UserError(
+        '--export_dir=%s: a SavedModel, but not one of graph_resnet9.export: '
+        'its signature %s is another one' % (export_dir, SIGNATURE)
+      )
     self._images = signature.inputs['images'].name
     self._fetches = {name: signature.outputs[name].name for name in _OUTPUTS}
 
@@ -179,8 +218,10 @@ class Predictor:
     """
     values = self._session.run(self._fetches, {self._images: images})
     return Predictions(
-        values['classes'], [name.decode() for name in values['class_names']],
-        values['probabilities'])
+      values['classes'],
+      [name.decode() for name in values['class_names']],
+      values['probabilities'],
+    )
 
 
 class Predictions(NamedTuple):
@@ -189,15 +230,18 @@ class Predictions(NamedTuple):
   classes: int64 [batch]. class_names: as many strings.
   probabilities: float32 [batch, 10].
   """
+
   classes: np.ndarray
-  class_names: List[str]
+  class_names: list[str]
   probabilities: np.ndarray
 
 
 def _has(tensors, expected):
   """Whether the tensors of a SignatureDef are there and of the right types."""
-  return all(name in tensors and tensors[name].dtype == dtype.as_datatype_enum
-             for name, dtype in expected.items())
+  return all(
+    name in tensors and tensors[name].dtype == dtype.as_datatype_enum
+    for name, dtype in expected.items()
+  )
 
 
 def _config():
@@ -206,8 +250,11 @@ def _config():
 
 def _size(folder):
   """Bytes of all files in a folder."""
-  return sum(os.path.getsize(os.path.join(root, name))
-             for root, _, names in os.walk(folder) for name in names)
+  return sum(
+    os.path.getsize(os.path.join(root, name))
+    for root, _, names in os.walk(folder)
+    for name in names
+  )
 
 
 def _line(error):

@@ -24,6 +24,7 @@ class Draws(NamedTuple):
   mirrored: bool, left-right.
   hole_row, hole_column: int32, upper left corner of the hole of cutout.
   """
+
   down: tf.Tensor
   right: tf.Tensor
   mirrored: tf.Tensor
@@ -45,12 +46,15 @@ def draws(batch_size, seed, step, pad, flip, cutout):
     Draws.
   Source: davidcpage/cifar10-fast, core.py, Crop, FlipLR and Cutout.
   """
+
   def integers(stream, count, low, high):
     """[count, batch] int32 in low .. high, both included."""
-    key = tf.stack([tf.constant(seed, tf.int64) * 3 + stream,
-                    tf.cast(step, tf.int64)])
+    key = tf.stack(
+      [tf.constant(seed, tf.int64) * 3 + stream, tf.cast(step, tf.int64)]
+    )
     return tf.random.stateless_uniform(
-        [count, batch_size], key, low, high + 1, tf.int32)
+      [count, batch_size], key, low, high + 1, tf.int32
+    )
 
   with tf.name_scope('draws'):
     down, right = tf.unstack(integers(_CROP, 2, -pad, pad))
@@ -81,8 +85,9 @@ def crops(pixels, indices, chosen=None):
       columns = tf.where_v2(chosen.mirrored[:, None], SIDE - 1 - at, at)
       columns = _reflect(columns + chosen.right[:, None])
     first = tf.cast(indices, tf.int32)[:, None, None] * (SIDE * SIDE)
-    return tf.gather(pixels,
-                     first + rows[:, :, None] * SIDE + columns[:, None, :])
+    return tf.gather(
+      pixels, first + rows[:, :, None] * SIDE + columns[:, None, :]
+    )
 
 
 def _reflect(position):
@@ -121,8 +126,11 @@ def cut_out(images, chosen, cutout):
     return images
   with tf.name_scope('cut_out'):
     at = tf.range(SIDE, dtype=tf.int32)[None]
-    inside = lambda begin: ((at >= begin[:, None]) &
-                            (at < begin[:, None] + cutout))
-    hole = (inside(chosen.hole_row)[:, :, None] &
-            inside(chosen.hole_column)[:, None, :])
+    inside = lambda begin: (
+      (at >= begin[:, None]) & (at < begin[:, None] + cutout)
+    )
+    hole = (
+      inside(chosen.hole_row)[:, :, None]
+      & inside(chosen.hole_column)[:, None, :]
+    )
     return images * tf.cast(~hole, images.dtype)[..., None]

@@ -4,8 +4,9 @@ from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import queues
 
 
-def batch(settings, source, split, scratch, first_step=0, once=False,
-          share=(0, 1)):
+def batch(
+  settings, source, split, scratch, first_step=0, once=False, share=(0, 1)
+):
   """The next batch of a split, from the queue that the flags describe.
 
   Args:
@@ -21,14 +22,21 @@ def batch(settings, source, split, scratch, first_step=0, once=False,
   """
   flags = settings.batches
   limit = getattr(settings.data, split + '_examples')
-  sizes = dict(seed=settings.seed, batch_size=flags.batch_size,
-               shuffle=flags.shuffle, capacity=flags.capacity,
-               min_after_dequeue=flags.min_after_dequeue, once=once)
+  sizes = dict(
+    seed=settings.seed,
+    batch_size=flags.batch_size,
+    shuffle=flags.shuffle,
+    capacity=flags.capacity,
+    min_after_dequeue=flags.min_after_dequeue,
+    once=once,
+  )
   if flags.input == 'records':
     paths, examples = dataset.record_files(
-        source, split, scratch, limit, flags.order, share)
+      source, split, scratch, limit, flags.order, share
+    )
     return queues.record_queue(paths, examples, **sizes), examples, {}
   data = queues.table(
-      dataset.load(source, split, limit, flags.order, share), split)
+    dataset.load(source, split, limit, flags.order, share), split
+  )
   indices = queues.index_queue(data.examples, first_step=first_step, **sizes)
   return queues.table_batch(data, indices), data.examples, data.feed

@@ -1,7 +1,7 @@
 """Which images a run gets: --dataset and --data_dir, found and loaded."""
 
 import os
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 from absl import logging
 import numpy as np
@@ -29,9 +29,10 @@ class Source(NamedTuple):
   path: of one of formats.LAYOUTS; '' for the synthetic set.
   class_names: ten strings.
   """
+
   name: str
   path: str
-  class_names: Tuple[str, ...]
+  class_names: tuple[str, ...]
 
 
 def cache_dir():
@@ -60,8 +61,9 @@ def find(dataset, data_dir=''):
       return Source('cifar10', _path(data_dir), formats.CLASS_NAMES)
     except download.Unreachable as e:
       if dataset == 'cifar10':
-        raise UserError('%s; put a copy into a folder and name it with '
-                        '--data_dir' % e) from None
+        raise UserError(
+          '%s; put a copy into a folder and name it with --data_dir' % e
+        ) from None
       logging.warning(_FALLBACK, e)
   return Source('synthetic', '', synthetic.CLASS_NAMES)
 
@@ -69,15 +71,23 @@ def find(dataset, data_dir=''):
 def _path(data_dir):
   """The path of a layout: in data_dir, or else in the cache, or downloaded."""
   if data_dir and not os.path.isdir(data_dir):
-    raise UserError('--data_dir=%s: %s' % (data_dir, 'a file, not a directory'
-                    if os.path.exists(data_dir) else 'no such directory'))
+    raise UserError(
+      '--data_dir=%s: %s'
+      % (
+        data_dir,
+        'a file, not a directory'
+        if os.path.exists(data_dir)
+        else 'no such directory',
+      )
+    )
   folder = data_dir or cache_dir()
   for layout in formats.LAYOUTS:
     if os.path.exists(os.path.join(folder, layout)):
       return os.path.join(folder, layout)
   if data_dir:
-    raise UserError('--data_dir=%s: holds none of %s' %
-                    (data_dir, ', '.join(formats.LAYOUTS)))
+    raise UserError(
+      '--data_dir=%s: holds none of %s' % (data_dir, ', '.join(formats.LAYOUTS))
+    )
   path = os.path.join(folder, formats.BINARY_ARCHIVE)
   download.fetch(path)
   return path
@@ -102,16 +112,19 @@ def load(source, split, examples=0, order='file', share=(0, 1)):
     data = synthetic.split(min(examples or count, count), seed)
   else:
     parts = dict(formats.read_layout(source.path, _STEMS[split]))
-    data = formats.Split(*(np.concatenate(arrays) for arrays in zip(
-        *(parts[stem] for stem in _STEMS[split])))).first(examples)
+    data = formats.Split(
+      *(
+        np.concatenate(arrays)
+        for arrays in zip(*(parts[stem] for stem in _STEMS[split]))
+      )
+    ).first(examples)
   if order == 'class_sorted':
     rank = np.argsort(data.labels, kind='stable')
     data = formats.Split(data.images[rank], data.labels[rank])
   return data.share(*share)
 
 
-def record_files(source, split, folder, examples=0, order='file',
-                 share=(0, 1)):
+def record_files(source, split, folder, examples=0, order='file', share=(0, 1)):
   """Files in the binary layout, for a reader that does not load the split.
 
   The files of a cifar-10-batches-bin folder are checked one at a time and used
@@ -124,12 +137,19 @@ def record_files(source, split, folder, examples=0, order='file',
   Returns:
     (list of paths, number of examples in them).
   """
-  if (os.path.basename(os.path.normpath(source.path)) == formats.BINARY_FOLDER
-      and not examples and order == 'file' and share == (0, 1)):
-    count = sum(len(part.labels) for _, part in
-                formats.read_layout(source.path, _STEMS[split]))
-    return [os.path.join(source.path, stem + '.bin')
-            for stem in _STEMS[split]], count
+  if (
+    os.path.basename(os.path.normpath(source.path)) == formats.BINARY_FOLDER
+    and not examples
+    and order == 'file'
+    and share == (0, 1)
+  ):
+    count = sum(
+      len(part.labels)
+      for _, part in formats.read_layout(source.path, _STEMS[split])
+    )
+    return [
+      os.path.join(source.path, stem + '.bin') for stem in _STEMS[split]
+    ], count
   data = load(source, split, examples, order, share)
   path = os.path.join(folder, split + '.bin')
   formats.encode_records(data).tofile(path)

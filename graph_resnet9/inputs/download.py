@@ -58,10 +58,15 @@ def fetch(path, url=URL, sha256=SHA256):
       f.flush()
       _verify(part, url, sha256)
       os.replace(part, path)
-  except (urllib.error.URLError, http.client.HTTPException, ConnectionError,
-          TimeoutError) as e:
+  except (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+  ) as e:
     raise Unreachable(
-        '%s: %s' % (url, getattr(e, 'reason', None) or e)) from None
+      '%s: %s' % (url, getattr(e, 'reason', None) or e)
+    ) from None
   except OSError as e:
     raise UserError('%s: cannot be written: %s' % (part, e.strerror)) from None
 
@@ -82,17 +87,22 @@ def _verify(part, url, sha256):
   if digest.hexdigest() != sha256:
     os.remove(part)
     raise UserError(
-        '%s: wrong SHA-256 %s, expected %s; the file was deleted. Try again, '
-        'or fetch it by hand and name its folder with --data_dir' %
-        (url, digest.hexdigest(), sha256))
+      '%s: wrong SHA-256 %s, expected %s; the file was deleted. Try again, '
+      'or fetch it by hand and name its folder with --data_dir'
+      % (url, digest.hexdigest(), sha256)
+    )
 
 
 def _receive(f, url):
   """Appends what is missing of `url` to the open file; restarts if it must."""
   have = f.tell()
-  request = urllib.request.Request(url, headers={
+  request = urllib.request.Request(
+    url,
+    headers={
       'User-Agent': 'graph_resnet9',
-      **({'Range': 'bytes=%d-' % have} if have else {})})
+      **({'Range': 'bytes=%d-' % have} if have else {}),
+    },
+  )
   try:
     response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECS)
   except urllib.error.HTTPError as e:
@@ -107,16 +117,24 @@ def _receive(f, url):
     length = response.headers.get('Content-Length')
     total = begin + int(length) if length else None
     # disable=None: no bar unless stderr is a terminal.
-    with tqdm.tqdm(desc=os.path.basename(url), total=total, initial=begin,
-                   unit='B', unit_scale=True, disable=None) as bar:
+    with tqdm.tqdm(
+      desc=os.path.basename(url),
+      total=total,
+      initial=begin,
+      unit='B',
+      unit_scale=True,
+      disable=None,
+    ) as bar:
       done = begin
       for block in iter(lambda: _read(response), b''):
         f.write(block)
         done += len(block)
         bar.update(len(block))
     if total is not None and done < total:
-      raise ConnectionError('the connection broke after %d of %d bytes; the '
-                            'same command resumes' % (done, total))
+      raise ConnectionError(
+        'the connection broke after %d of %d bytes; the '
+        'same command resumes' % (done, total)
+      )
 
 
 def _read(response):

@@ -8,8 +8,8 @@ cifar-10-batches-py/{data_batch_1..5,test_batch}: a dict with b'data' (uint8
 archives of the folder.
 
 Whatever the bytes say, no code of theirs is run and nothing is written: pickles
-go through an unpickler of our own (pickles.py), archives are read member by member
-into memory.
+go through an unpickler of our own (pickles.py), archives are read member by
+member into memory.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html, "Dataset layout".
 """
@@ -30,8 +30,18 @@ RECORD_BYTES = 1 + 32 * 32 * 3
 FILE_RECORDS = 10000
 TRAIN_STEMS = tuple('data_batch_%d' % i for i in range(1, 6))
 TEST_STEMS = ('test_batch',)
-CLASS_NAMES = ('airplane', 'automobile', 'bird', 'cat', 'deer',
-               'dog', 'frog', 'horse', 'ship', 'truck')
+CLASS_NAMES = (
+  'airplane',
+  'automobile',
+  'bird',
+  'cat',
+  'deer',
+  'dog',
+  'frog',
+  'horse',
+  'ship',
+  'truck',
+)
 BINARY_FOLDER, PICKLE_FOLDER = 'cifar-10-batches-bin', 'cifar-10-batches-py'
 BINARY_ARCHIVE = 'cifar-10-binary.tar.gz'
 PICKLE_ARCHIVE = 'cifar-10-python.tar.gz'
@@ -50,12 +60,13 @@ MAX_MEMBERS = 1000
 
 class Split(NamedTuple):
   """One split: images uint8 [n, 32, 32, 3] in RGB, labels int32 [n]."""
+
   images: np.ndarray
   labels: np.ndarray
 
   def first(self, examples):
     """The first `examples` of the split; all of them if 0."""
-    return Split(*(part[:examples or None] for part in self))
+    return Split(*(part[: examples or None] for part in self))
 
   def share(self, index, count):
     """Every `count`-th example from `index` on; all shares are as large."""
@@ -77,9 +88,10 @@ def decode_records(data, name, records=FILE_RECORDS):
   """
   if len(data) != records * RECORD_BYTES:
     raise UserError(
-        '%s: %d bytes, where %d records of %d bytes make %d: the file is cut '
-        'off or not CIFAR-10; fetch it again' %
-        (name, len(data), records, RECORD_BYTES, records * RECORD_BYTES))
+      '%s: %d bytes, where %d records of %d bytes make %d: the file is cut '
+      'off or not CIFAR-10; fetch it again'
+      % (name, len(data), records, RECORD_BYTES, records * RECORD_BYTES)
+    )
   rows = np.frombuffer(data, np.uint8).reshape(records, RECORD_BYTES)
   return _split(rows[:, 1:], rows[:, 0], name)
 
@@ -94,30 +106,51 @@ def decode_pickle(data, name, records=FILE_RECORDS):
   """Decodes one file of the pickled layout; as decode_records."""
   content = pickles.load(data, name)
   if not isinstance(content, dict):
-    raise UserError('%s: holds a %s, not the dict of a CIFAR-10 batch' %
-                    (name, type(content).__name__))
-  content = {k.encode('utf-8', 'replace') if isinstance(k, str) else k: v
-             for k, v in content.items()}
+    raise UserError(
+      '%s: holds a %s, not the dict of a CIFAR-10 batch'
+      % (name, type(content).__name__)
+    )
+  content = {
+    k.encode('utf-8', 'replace') if isinstance(k, str) else k: v
+    for k, v in content.items()
+  }
   if b'data' not in content or b'labels' not in content:
-    raise UserError("%s: no 'data' and 'labels' in it; expected a batch of "
-                    '%s/' % (name, PICKLE_FOLDER))
+    raise UserError(
+      "%s: no 'data' and 'labels' in it; expected a batch of "
+      '%s/' % (name, PICKLE_FOLDER)
+    )
   pixels = pickles.array_of(content[b'data'])
-  if (pixels is None or pixels.dtype != np.uint8
-      or pixels.shape != (records, RECORD_BYTES - 1)):
-    raise UserError("%s: 'data' is %s, not uint8 [%d, %d]; fetch the file again"
-                    % (name, 'no array' if pixels is None else
-                       '%s %s' % (pixels.dtype, list(pixels.shape)),
-                       records, RECORD_BYTES - 1))
+  if (
+    pixels is None
+    or pixels.dtype != np.uint8
+    or pixels.shape != (records, RECORD_BYTES - 1)
+  ):
+    raise UserError(
+      "%s: 'data' is %s, not uint8 [%d, %d]; fetch the file again"
+      % (
+        name,
+        'no array'
+        if pixels is None
+        else '%s %s' % (pixels.dtype, list(pixels.shape)),
+        records,
+        RECORD_BYTES - 1,
+      )
+    )
   labels = content[b'labels']
   if not isinstance(labels, (list, tuple)):
     labels = pickles.array_of(labels)
     if labels is not None:
       # Not a list of millions, only to count it.
       labels = labels.tolist() if labels.shape == (records,) else None
-  if (labels is None or len(labels) != records
-      or not all(isinstance(label, int) for label in labels)):
-    raise UserError("%s: 'labels' is not a list of %d integers; fetch the file "
-                    'again' % (name, records))
+  if (
+    labels is None
+    or len(labels) != records
+    or not all(isinstance(label, int) for label in labels)
+  ):
+    raise UserError(
+      "%s: 'labels' is not a list of %d integers; fetch the file "
+      'again' % (name, records)
+    )
   return _split(pixels, labels, name)
 
 
@@ -125,9 +158,11 @@ def _split(pixels, labels, name):
   """Split from pixels [n, 3072], channel first, and labels of any int type."""
   for i, label in enumerate(labels):
     if not 0 <= label < CLASSES:
-      raise UserError('%s: record %d has label %d, and CIFAR-10 has labels 0 '
-                      'to 9: the file is damaged or not CIFAR-10; fetch it '
-                      'again' % (name, i, max(-2**80, min(label, 2**80))))
+      raise UserError(
+        '%s: record %d has label %d, and CIFAR-10 has labels 0 '
+        'to 9: the file is damaged or not CIFAR-10; fetch it '
+        'again' % (name, i, max(-(2**80), min(label, 2**80)))
+      )
   images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
   return Split(np.ascontiguousarray(images), np.array(labels, np.int32))
 
@@ -154,8 +189,10 @@ def read_layout(path, stems=TRAIN_STEMS + TEST_STEMS):
     folder = BINARY_FOLDER if binary else PICKLE_FOLDER
     files = _archive_files(path, folder, [stem + suffix for stem in stems])
   else:
-    files = ((stem + suffix, _file_bytes(os.path.join(path, stem + suffix)))
-             for stem in stems)
+    files = (
+      (stem + suffix, _file_bytes(os.path.join(path, stem + suffix)))
+      for stem in stems
+    )
   for name, data in files:
     yield name.removesuffix('.bin'), decode(data, os.path.join(path, name))
 
@@ -169,12 +206,15 @@ def _file_bytes(path):
       data = f.read(MAX_FILE_BYTES + 1)
   except FileNotFoundError:
     raise UserError(
-        '%s: missing; unpack the whole archive again' % path) from None
+      '%s: missing; unpack the whole archive again' % path
+    ) from None
   except OSError as e:
     raise UserError('%s: cannot be read: %s' % (path, e.strerror)) from None
   if len(data) > MAX_FILE_BYTES:
-    raise UserError('%s: over %d bytes, too large for a CIFAR-10 file' %
-                    (path, MAX_FILE_BYTES))
+    raise UserError(
+      '%s: over %d bytes, too large for a CIFAR-10 file'
+      % (path, MAX_FILE_BYTES)
+    )
   return data
 
 
@@ -194,9 +234,10 @@ class _Limited:
   def read(self, size):
     data = self._stream.read(size)
     self._at += len(data)
-    for limit, text in ((MAX_ARCHIVE_BYTES, 'it unpacks to over %d bytes'),
-                        (self.headers, 'it unpacks to over %d bytes, '
-                         'more than its files are')):
+    for limit, text in (
+      (MAX_ARCHIVE_BYTES, 'it unpacks to over %d bytes'),
+      (self.headers, 'it unpacks to over %d bytes, more than its files are'),
+    ):
       if self._at > limit:
         raise tarfile.ReadError(text % limit)
     return data
@@ -228,31 +269,44 @@ def _archive_files(path, folder, names):
   missing = set(names)
   try:
     if os.path.getsize(path) > MAX_PACKED_BYTES:
-      raise UserError('%s: over %d bytes, too large for a CIFAR-10 archive' %
-                      (path, MAX_PACKED_BYTES))
+      raise UserError(
+        '%s: over %d bytes, too large for a CIFAR-10 archive'
+        % (path, MAX_PACKED_BYTES)
+      )
     # Not tarfile's own 'r|gz', which does not verify gzip's checksum.
-    with gzip.open(path) as unpacked, tarfile.open(
-        fileobj=(stream := _Limited(unpacked)), mode='r|',
-        tarinfo=_Member) as archive:
+    with (
+      gzip.open(path) as unpacked,
+      tarfile.open(
+        fileobj=(stream := _Limited(unpacked)), mode='r|', tarinfo=_Member
+      ) as archive,
+    ):
       for count, member in enumerate(archive):
         if count >= MAX_MEMBERS:
           raise tarfile.ReadError('it has over %d members' % MAX_MEMBERS)
         stream.headers += archive.offset - member.offset_data
         parts = [p for p in member.name.split('/') if p not in ('', '.')]
-        if (member.name.startswith('/') or '..' in parts
-            or (parts and parts[0] != folder)
-            or not (member.isfile() or member.isdir()) or member.issparse()):
-          raise UserError('%s: refused, its member %.999r does not belong into '
-                          '%s/; fetch the official archive' %
-                          (path, member.name, folder))
+        if (
+          member.name.startswith('/')
+          or '..' in parts
+          or (parts and parts[0] != folder)
+          or not (member.isfile() or member.isdir())
+          or member.issparse()
+        ):
+          raise UserError(
+            '%s: refused, its member %.999r does not belong into '
+            '%s/; fetch the official archive' % (path, member.name, folder)
+          )
         if member.size > MAX_FILE_BYTES:
-          raise UserError('%s: refused, its member %.999r is over %d bytes' %
-                          (path, member.name, MAX_FILE_BYTES))
+          raise UserError(
+            '%s: refused, its member %.999r is over %d bytes'
+            % (path, member.name, MAX_FILE_BYTES)
+          )
         name = '/'.join(parts[1:])
         if member.isfile() and name in names:
           if name not in missing:  # tar would extract the last one.
-            raise UserError('%s: refused, %s is in it twice' %
-                            (path, member.name))
+            raise UserError(
+              '%s: refused, %s is in it twice' % (path, member.name)
+            )
           missing.remove(name)
           yield name, archive.extractfile(member).read()
       while stream.read(1 << 20):  # To the end, where the checksum is.
@@ -263,8 +317,12 @@ def _archive_files(path, folder, names):
     raise UserError('%s: missing' % path) from None
   # Hostile bytes make tarfile raise ValueError and RecursionError, too.
   except Exception as e:  # pylint: disable=broad-except
-    raise UserError('%s: not a readable .tar.gz archive (%s): it is cut off or '
-                    'damaged; fetch it again' % (path, str(e)[:999])) from None
+    raise UserError(
+      '%s: not a readable .tar.gz archive (%s): it is cut off or '
+      'damaged; fetch it again' % (path, str(e)[:999])
+    ) from None
   if missing:
-    raise UserError('%s: %s/%s is not in it; fetch it again' %
-                    (path, folder, sorted(missing)[0]))
+    raise UserError(
+      '%s: %s/%s is not in it; fetch it again'
+      % (path, folder, sorted(missing)[0])
+    )

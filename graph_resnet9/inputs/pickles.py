@@ -14,8 +14,8 @@ import numpy as np
 
 from graph_resnet9.errors import UserError
 
-# A canonical pickle takes 31,000 opcodes; one that Python 3 wrote in protocol 2,
-# eight for each file name.
+# A canonical pickle takes 31,000 opcodes; one that Python 3 wrote in protocol
+# 2, eight for each file name.
 MAX_OPCODES = 1 << 20
 _MAX_REASON = 200
 
@@ -36,8 +36,10 @@ def load(data, name):
   # Hostile bytes can raise anything, MemoryError included.
   except Exception as e:  # pylint: disable=broad-except
     reason = str(e).strip() or type(e).__name__
-    raise UserError('%s: refused, not a plain CIFAR-10 pickle: %s' % (
-        name, reason.splitlines()[0][:_MAX_REASON])) from None
+    raise UserError(
+      '%s: refused, not a plain CIFAR-10 pickle: %s'
+      % (name, reason.splitlines()[0][:_MAX_REASON])
+    ) from None
 
 
 def array_of(value):
@@ -62,8 +64,20 @@ class _Dtype:
   def __init__(self, code, align=False, copy=False):
     del align, copy
     code = _text(code)
-    if code not in ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8',
-                    'f2', 'f4', 'f8'):
+    if code not in (
+      'b1',
+      'i1',
+      'i2',
+      'i4',
+      'i8',
+      'u1',
+      'u2',
+      'u4',
+      'u8',
+      'f2',
+      'f4',
+      'f8',
+    ):
       raise pickle.UnpicklingError('an array of dtype %r' % (code,))
     self.code, self.order = code, '|'
 
@@ -76,6 +90,7 @@ class _Dtype:
 
 class _Array:
   """Stands for numpy.ndarray while its state arrives."""
+
   array = None
 
   def __setstate__(self, state):
@@ -110,13 +125,13 @@ def _encode(text, encoding):
 
 
 _STAND_INS = {
-    ('numpy', 'ndarray'): 'numpy.ndarray',  # An argument only: not callable.
-    ('numpy', 'dtype'): _Dtype,
-    ('numpy.core.multiarray', '_reconstruct'): _reconstruct,
-    ('numpy._core.multiarray', '_reconstruct'): _reconstruct,
-    ('numpy.core.numeric', '_frombuffer'): _frombuffer,
-    ('numpy._core.numeric', '_frombuffer'): _frombuffer,
-    ('_codecs', 'encode'): _encode,
+  ('numpy', 'ndarray'): 'numpy.ndarray',  # An argument only: not callable.
+  ('numpy', 'dtype'): _Dtype,
+  ('numpy.core.multiarray', '_reconstruct'): _reconstruct,
+  ('numpy._core.multiarray', '_reconstruct'): _reconstruct,
+  ('numpy.core.numeric', '_frombuffer'): _frombuffer,
+  ('numpy._core.numeric', '_frombuffer'): _frombuffer,
+  ('_codecs', 'encode'): _encode,
 }
 
 
@@ -155,7 +170,8 @@ class _Unpickler(pickle._Unpickler):  # pylint: disable=protected-access
       found = _STAND_INS[module, name]
     except KeyError:
       raise pickle.UnpicklingError(
-          'it asks for %s.%s' % (module, name)) from None
+        'it asks for %s.%s' % (module, name)
+      ) from None
     if found is _encode:
       return self.encode
     # A new function each time: a pickle can set attributes of what it gets.
@@ -189,7 +205,7 @@ class _Unpickler(pickle._Unpickler):  # pylint: disable=protected-access
     self.load_dict()
 
   def plain_bytearray8(self):
-    size, = struct.unpack('<Q', self.read(8))
+    (size,) = struct.unpack('<Q', self.read(8))
     self.append(bytearray(self.read(size)))  # Not more than there is.
 
   def plain_build(self):
@@ -207,19 +223,23 @@ def _check_keys(keys):
 
 
 _PLAIN = {
-    getattr(pickle, name)[0]:
-        pickle._Unpickler.dispatch[getattr(pickle, name)[0]]  # pylint: disable=protected-access
-    for name in (
-        'PROTO FRAME MARK STOP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 '
-        'LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING '
-        'UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES '
-        'SHORT_BINBYTES BINBYTES8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 '
-        'EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT GLOBAL STACK_GLOBAL REDUCE '
-        'BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET').split()}
-_PLAIN.update({
+  getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]  # pylint: disable=protected-access
+  for name in (
+    'PROTO FRAME MARK STOP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 '
+    'LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING '
+    'UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES '
+    'SHORT_BINBYTES BINBYTES8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 '
+    'EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT GLOBAL STACK_GLOBAL REDUCE '
+    'BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET'
+  ).split()
+}
+_PLAIN.update(
+  {
     pickle.PUT[0]: _Unpickler.plain_put,
     pickle.SETITEM[0]: _Unpickler.plain_setitem,
     pickle.SETITEMS[0]: _Unpickler.plain_setitems,
     pickle.DICT[0]: _Unpickler.plain_dict,
     pickle.BYTEARRAY8[0]: _Unpickler.plain_bytearray8,
-    pickle.BUILD[0]: _Unpickler.plain_build})
+    pickle.BUILD[0]: _Unpickler.plain_build,
+  }
+)

@@ -20,8 +20,16 @@ _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8\xff'
 # Exif's orientations 1 .. 8: is the picture mirrored, and how many quarter
 # turns to the left bring it upright after that.
-_UPRIGHT = ((False, 0), (True, 0), (False, 2), (True, 2), (True, 1), (False, 3),
-            (True, 3), (False, 1))
+_UPRIGHT = (
+  (False, 0),
+  (True, 0),
+  (False, 2),
+  (True, 2),
+  (True, 1),
+  (False, 3),
+  (True, 3),
+  (False, 1),
+)
 
 
 class Reader:
@@ -37,8 +45,9 @@ class Reader:
       # 16 bits a channel come as 8, grey and palettes as RGB.
       self._png = _scaled(tf.io.decode_png(self._contents, 3))
       self._alpha_png = _scaled(_on_white(tf.io.decode_png(self._contents, 4)))
-      self._jpeg = _scaled(tf.io.decode_jpeg(
-          self._contents, 3, dct_method='INTEGER_ACCURATE'))
+      self._jpeg = _scaled(
+        tf.io.decode_jpeg(self._contents, 3, dct_method='INTEGER_ACCURATE')
+      )
       self._jpeg_shape = tf.io.extract_jpeg_shape(self._contents)
     self._session = tf.Session(graph=graph)
 
@@ -65,8 +74,9 @@ class Reader:
       else:
         sizes, image = self._run(self._jpeg_shape, contents)[:2], self._jpeg
       if int(sizes[0]) * int(sizes[1]) > MAX_PIXELS:
-        raise UserError('%s: too large, more than %d megapixels' %
-                        (path, MAX_PIXELS / 1e6))
+        raise UserError(
+          '%s: too large, more than %d megapixels' % (path, MAX_PIXELS / 1e6)
+        )
       pixels = self._run(image, contents)
     except (struct.error, tf.errors.InvalidArgumentError):
       raise UserError('%s: a damaged or truncated %s' % (path, kind)) from None
@@ -97,8 +107,10 @@ def _contents(path):
     with open(path, 'rb') as f:
       contents = f.read(len(_PNG))
       if not contents.startswith((_PNG, _JPEG)):
-        raise UserError('%s: %s' % (path, 'neither PNG nor JPEG' if contents
-                                    else 'an empty file'))
+        raise UserError(
+          '%s: %s'
+          % (path, 'neither PNG nor JPEG' if contents else 'an empty file')
+        )
       contents += f.read(MAX_BYTES)
   except OSError as e:
     raise UserError('%s: %s' % (path, e.strerror)) from None
@@ -124,7 +136,7 @@ def _has_alpha(contents):
   of 255 where a pixel has less than 8 bits.
   """
   colour_type = contents[25]
-  return colour_type & 4 or b'tRNS' in contents[:contents.find(b'IDAT')]
+  return colour_type & 4 or b'tRNS' in contents[: contents.find(b'IDAT')]
 
 
 def _on_white(picture):
@@ -133,8 +145,9 @@ def _on_white(picture):
   picture = tf.cast(picture, tf.uint16)
   colour, alpha = picture[..., :3], picture[..., 3:]
   white = tf.constant(255, tf.uint16)
-  return tf.cast((colour * alpha + white * (white - alpha) + 127) // white,
-                 tf.uint8)
+  return tf.cast(
+    (colour * alpha + white * (white - alpha) + 127) // white, tf.uint8
+  )
 
 
 def _scaled(picture):
@@ -152,11 +165,16 @@ def _scaled(picture):
   height, width = tf.unstack(tf.shape(picture)[:2])
   side = tf.minimum(height, width)
   top, left = (height - side) // 2, (width - side) // 2
-  square = picture[top:top + side, left:left + side]
+  square = picture[top : top + side, left : left + side]
   scale = augment.SIDE / tf.cast(side, tf.float32)
   scaled = tf.raw_ops.ScaleAndTranslate(
-      images=square[None], size=[augment.SIDE] * 2, scale=tf.stack([scale] * 2),
-      translation=[0., 0.], kernel_type='triangle', antialias=True)[0]
+    images=square[None],
+    size=[augment.SIDE] * 2,
+    scale=tf.stack([scale] * 2),
+    translation=[0.0, 0.0],
+    kernel_type='triangle',
+    antialias=True,
+  )[0]
   return tf.saturate_cast(tf.round(scaled), tf.uint8)
 
 
@@ -167,10 +185,10 @@ def orientation(contents):
   """
   at = 2
   try:
-    while contents[at] == 0xff and contents[at + 1] != 0xda:
-      size, = struct.unpack_from('>H', contents, at + 2)
-      if contents[at + 1] == 0xe1 and contents[at + 4:at + 10] == b'Exif\0\0':
-        return _orientation_in(contents[at + 10:at + 2 + size])
+    while contents[at] == 0xFF and contents[at + 1] != 0xDA:
+      (size,) = struct.unpack_from('>H', contents, at + 2)
+      if contents[at + 1] == 0xE1 and contents[at + 4 : at + 10] == b'Exif\0\0':
+        return _orientation_in(contents[at + 10 : at + 2 + size])
       at += 2 + size
   except (IndexError, struct.error):
     pass
@@ -179,11 +197,12 @@ def orientation(contents):
 
 def _orientation_in(tiff):
   order = '<' if tiff[:2] == b'II' else '>'
-  first, = struct.unpack_from(order + 'I', tiff, 4)
-  count, = struct.unpack_from(order + 'H', tiff, first)
+  (first,) = struct.unpack_from(order + 'I', tiff, 4)
+  (count,) = struct.unpack_from(order + 'H', tiff, first)
   for k in range(count):
     tag, kind, _, value = struct.unpack_from(
-        order + 'HHIH', tiff, first + 2 + 12 * k)
+      order + 'HHIH', tiff, first + 2 + 12 * k
+    )
     if (tag, kind) == (0x0112, 3) and 1 <= value <= 8:
       return value
   return 1

@@ -6,7 +6,8 @@ into images; so the queue moves 4 bytes an example, and the pixels are touched
 once, on the device that trains.
 """
 
-from typing import Any, Dict, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -27,9 +28,10 @@ class Table(NamedTuple):
   feed: what tf.train.Scaffold(local_init_feed_dict=) must contain.
   examples: int.
   """
+
   pixels: tf.Variable
   labels: tf.Variable
-  feed: Dict[tf.Tensor, Any]
+  feed: dict[tf.Tensor, Any]
   examples: int
 
 
@@ -40,6 +42,7 @@ class Batch(NamedTuple):
   indices: [batch] int32 Tensor, images of `pixels`.
   labels: [batch] int32 Tensor.
   """
+
   pixels: Any
   indices: tf.Tensor
   labels: tf.Tensor
@@ -82,9 +85,13 @@ def local_variable(values, name, feed):
   """
   value = tf.placeholder(values.dtype, values.shape, name + '_value')
   feed[value] = values
-  return tf.get_variable(name, initializer=value, trainable=False,
-                         use_resource=True,
-                         collections=[tf.GraphKeys.LOCAL_VARIABLES])
+  return tf.get_variable(
+    name,
+    initializer=value,
+    trainable=False,
+    use_resource=True,
+    collections=[tf.GraphKeys.LOCAL_VARIABLES],
+  )
 
 
 def table_batch(data, indices):
@@ -93,8 +100,16 @@ def table_batch(data, indices):
     return Batch(data.pixels, indices, tf.gather(data.labels, indices))
 
 
-def index_queue(examples, batch_size, shuffle, seed, first_step=0,
-                min_after_dequeue=None, capacity=None, once=False):
+def index_queue(
+  examples,
+  batch_size,
+  shuffle,
+  seed,
+  first_step=0,
+  min_after_dequeue=None,
+  capacity=None,
+  once=False,
+):
   """Indices of the next batch, from a queue.
 
   shuffle='shuffle_batch': tf.train.shuffle_batch over the indices in order;
@@ -126,8 +141,9 @@ def index_queue(examples, batch_size, shuffle, seed, first_step=0,
     OutOfRangeError: when run, after the last example if `once`.
   """
   if batch_size > examples and not once:
-    raise UserError('--batch_size=%d: the data set has %d examples' %
-                    (batch_size, examples))
+    raise UserError(
+      '--batch_size=%d: the data set has %d examples' % (batch_size, examples)
+    )
   with tf.device('/cpu:0'), tf.name_scope('index_queue'):
     order = tf.range(examples)
     if shuffle == 'epoch':
@@ -135,15 +151,29 @@ def index_queue(examples, batch_size, shuffle, seed, first_step=0,
         return _permutation_queue(examples, batch_size, seed, first_step)
       order = _shuffled(order, examples, seed, tf.constant(0, tf.int64))
     source = tf.train.input_producer(
-        order, num_epochs=1 if once else None, shuffle=False, capacity=_CHUNK)
-    return _batch(source.dequeue_up_to(_CHUNK), batch_size,
-                  shuffle == 'shuffle_batch', seed,
-                  examples if min_after_dequeue is None else min_after_dequeue,
-                  capacity, once)
+      order, num_epochs=1 if once else None, shuffle=False, capacity=_CHUNK
+    )
+    return _batch(
+      source.dequeue_up_to(_CHUNK),
+      batch_size,
+      shuffle == 'shuffle_batch',
+      seed,
+      examples if min_after_dequeue is None else min_after_dequeue,
+      capacity,
+      once,
+    )
 
 
-def record_queue(paths, examples, batch_size, shuffle, seed,
-                 min_after_dequeue=None, capacity=None, once=False):
+def record_queue(
+  paths,
+  examples,
+  batch_size,
+  shuffle,
+  seed,
+  min_after_dequeue=None,
+  capacity=None,
+  once=False,
+):
   """The next batch of records, read from files in the binary layout.
 
   Args:
@@ -160,26 +190,33 @@ def record_queue(paths, examples, batch_size, shuffle, seed,
     UserError, OutOfRangeError: as index_queue.
   """
   if shuffle == 'epoch':
-    raise UserError('--input=records reads files from end to end and has no '
-                    '--shuffle=epoch; give --input=indices or another shuffle')
+    raise UserError(
+      '--input=records reads files from end to end and has no '
+      '--shuffle=epoch; give --input=indices or another shuffle'
+    )
   if batch_size > examples and not once:
-    raise UserError('--batch_size=%d: the data set has %d examples' %
-                    (batch_size, examples))
+    raise UserError(
+      '--batch_size=%d: the data set has %d examples' % (batch_size, examples)
+    )
   with tf.device('/cpu:0'), tf.name_scope('record_queue'):
     mixed = shuffle == 'shuffle_batch'
     names = tf.train.string_input_producer(
-        paths, num_epochs=1 if once else None, shuffle=mixed, seed=seed)
+      paths, num_epochs=1 if once else None, shuffle=mixed, seed=seed
+    )
     reader = tf.FixedLengthRecordReader(formats.RECORD_BYTES)
     _, values = reader.read_up_to(names, _CHUNK)
-    records = tf.reshape(tf.decode_raw(values, tf.uint8),
-                         [-1, formats.RECORD_BYTES])
+    records = tf.reshape(
+      tf.decode_raw(values, tf.uint8), [-1, formats.RECORD_BYTES]
+    )
     if min_after_dequeue is None:
       min_after_dequeue = min(examples, _MAX_WAITING_RECORDS)
-    records = _batch(records, batch_size, mixed, seed, min_after_dequeue,
-                     capacity, once)
+    records = _batch(
+      records, batch_size, mixed, seed, min_after_dequeue, capacity, once
+    )
     labels = tf.cast(records[:, 0], tf.int32)
-    images = tf.transpose(tf.reshape(records[:, 1:], [-1, 3, 32, 32]),
-                          [0, 2, 3, 1])
+    images = tf.transpose(
+      tf.reshape(records[:, 1:], [-1, 3, 32, 32]), [0, 2, 3, 1]
+    )
     return Batch(tf.reshape(images, [-1, 3]), tf.range(tf.size(labels)), labels)
 
 
@@ -187,33 +224,49 @@ def _batch(chunk, batch_size, mixed, seed, min_after_dequeue, capacity, once):
   """Batches from chunks [n, ...] of examples, shuffled if `mixed`."""
   if not mixed:
     return tf.train.batch(
-        [chunk], batch_size, capacity=capacity or 4 * max(batch_size, _CHUNK),
-        enqueue_many=True, allow_smaller_final_batch=once)
+      [chunk],
+      batch_size,
+      capacity=capacity or 4 * max(batch_size, _CHUNK),
+      enqueue_many=True,
+      allow_smaller_final_batch=once,
+    )
   if capacity is None:
     capacity = min_after_dequeue + _SPARE_BATCHES * max(batch_size, _CHUNK)
   if capacity < min_after_dequeue + batch_size:
     raise UserError(
-        '--capacity=%d: the queue never fills a batch; it must hold '
-        'min_after_dequeue + batch_size = %d + %d examples' %
-        (capacity, min_after_dequeue, batch_size))
+      '--capacity=%d: the queue never fills a batch; it must hold '
+      'min_after_dequeue + batch_size = %d + %d examples'
+      % (capacity, min_after_dequeue, batch_size)
+    )
   return tf.train.shuffle_batch(
-      [chunk], batch_size, capacity, min_after_dequeue, seed=seed,
-      enqueue_many=True, allow_smaller_final_batch=once)
+    [chunk],
+    batch_size,
+    capacity,
+    min_after_dequeue,
+    seed=seed,
+    enqueue_many=True,
+    allow_smaller_final_batch=once,
+  )
 
 
 def _permutation_queue(examples, batch_size, seed, first_step):
   """The batches of steps first_step, first_step + 1, ...; see index_queue."""
   with tf.variable_scope('index_queue', use_resource=True):
     next_step = tf.get_variable(
-        'next_step', initializer=tf.cast(first_step, tf.int64),
-        trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
+      'next_step',
+      initializer=tf.cast(first_step, tf.int64),
+      trainable=False,
+      collections=[tf.GraphKeys.LOCAL_VARIABLES],
+    )
   step = next_step.assign_add(1, read_value=True) - 1
   steps_per_epoch = examples // batch_size
-  position = (tf.cast(step % steps_per_epoch, tf.int32) * batch_size
-              + tf.range(batch_size))
+  position = tf.cast(step % steps_per_epoch, tf.int32) * batch_size + tf.range(
+    batch_size
+  )
   queue = tf.FIFOQueue(4, [tf.int32], [[batch_size]], name='batches')
-  enqueue = queue.enqueue(_shuffled(position, examples, seed,
-                                    step // steps_per_epoch))
+  enqueue = queue.enqueue(
+    _shuffled(position, examples, seed, step // steps_per_epoch)
+  )
   # One thread: with two, batches could change places.
   tf.train.add_queue_runner(tf.train.QueueRunner(queue, [enqueue]))
   return queue.dequeue()
@@ -221,11 +274,19 @@ def _permutation_queue(examples, batch_size, seed, first_step):
 
 def _shuffled(positions, examples, seed, epoch):
   """The examples at [n] int32 positions of the permutation of an epoch."""
-  key = tf.stack([tf.constant(seed % 2**31, tf.int32),
-                  tf.cast(epoch, tf.int32), tf.constant(0, tf.int32)])
+  key = tf.stack(
+    [
+      tf.constant(seed % 2**31, tf.int32),
+      tf.cast(epoch, tf.int32),
+      tf.constant(0, tf.int32),
+    ]
+  )
   # With the 4 rounds of its documentation the epochs resemble each other: ranks
   # correlate by up to 0.73 over 50,000 examples. With 16 they are as unlike as
   # NumPy's permutations, at the same speed.
   return tf.raw_ops.RandomIndexShuffle(
-      index=positions, max_index=examples - 1, rounds=16,
-      seed=tf.tile(key[None], [tf.size(positions), 1]))
+    index=positions,
+    max_index=examples - 1,
+    rounds=16,
+    seed=tf.tile(key[None], [tf.size(positions), 1]),
+  )

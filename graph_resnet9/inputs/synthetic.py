@@ -15,14 +15,24 @@ import numpy as np
 
 from graph_resnet9.inputs import formats
 
-CLASS_NAMES = ('disk', 'ring', 'square', 'frame', 'triangle',
-               'star', 'cross', 'crescent', 'bars', 'dots')
+CLASS_NAMES = (
+  'disk',
+  'ring',
+  'square',
+  'frame',
+  'triangle',
+  'star',
+  'cross',
+  'crescent',
+  'bars',
+  'dots',
+)
 # Examples and seed of the splits that --dataset=synthetic uses.
 SPLITS = {'train': (10000, 20180), 'test': (2000, 20190)}
 _SIDE = formats.IMAGE_SHAPE[0]
 _CHUNK = 1000  # Images drawn at a time: bounds the memory.
 _UNIFORMS = 24  # Random numbers an image takes, apart from its noise.
-_NOISE = 12.  # Standard deviation of the pixel noise, of 255.
+_NOISE = 12.0  # Standard deviation of the pixel noise, of 255.
 
 
 def split(examples, seed):
@@ -58,7 +68,7 @@ def _draw(labels, uniforms, noise):
   angle = span(0, 2 * np.pi)
   x = np.cos(angle) * right + np.sin(angle) * down
   y = np.cos(angle) * down - np.sin(angle) * right
-  x = x + span(-.2, .2) * y
+  x = x + span(-0.2, 0.2) * y
   edge = 1 / size  # One pixel.
   inside = np.empty(labels.shape + (_SIDE, _SIDE))
   for k, distance in enumerate(_DISTANCES):
@@ -66,32 +76,33 @@ def _draw(labels, uniforms, noise):
     inside[at] = _coverage(distance(x[at], y[at]), edge[at])
 
   shape_colour, colour_0, colour_1, bar_colour = (
-      np.stack([next(u) for _ in range(3)], -1) for _ in range(4))
+    np.stack([next(u) for _ in range(3)], -1) for _ in range(4)
+  )
   # A shape that has nearly the colour of its background cannot be seen: move
   # its colour to the other end of the scale where they are close.
   mean = (colour_0 + colour_1) / 2
-  near = np.abs(shape_colour - mean).max(-1, keepdims=True) < .35
-  shape_colour = np.where(near, (mean + .5) % 1, shape_colour)
+  near = np.abs(shape_colour - mean).max(-1, keepdims=True) < 0.35
+  shape_colour = np.where(near, (mean + 0.5) % 1, shape_colour)
   angle = span(0, 2 * np.pi)
-  ramp = .5 + (np.cos(angle) * row + np.sin(angle) * column) / 45
+  ramp = 0.5 + (np.cos(angle) * row + np.sin(angle) * column) / 45
   scene = colour_0 + (colour_1 - colour_0) * ramp[..., None]
   scene = scene + inside[..., None] * (shape_colour - scene)
   angle = span(0, np.pi)
   across = np.cos(angle) * row + np.sin(angle) * column - span(-14, 14)
-  bar = _coverage(np.abs(across) - 1, 1.)
+  bar = _coverage(np.abs(across) - 1, 1.0)
   scene = scene + bar[..., None] * (bar_colour - scene)
-  return np.clip(255 * scene + _NOISE * noise + .5, 0, 255).astype(np.uint8)
+  return np.clip(255 * scene + _NOISE * noise + 0.5, 0, 255).astype(np.uint8)
 
 
 def _coverage(distance, edge):
   """How much of a pixel is inside: 1 to 0 across one pixel of the outline."""
-  return np.clip(.5 - distance / edge, 0, 1)
+  return np.clip(0.5 - distance / edge, 0, 1)
 
 
 # The outlines: about the distance to the outline, below 0 inside.
 
 
-def _disk(x, y, radius=.9):
+def _disk(x, y, radius=0.9):
   return np.hypot(x, y) - radius
 
 
@@ -110,18 +121,18 @@ def _star(x, y):
   """Five points: the radius falls from 1.1 to .45 and back in each sector."""
   sector = 2 * np.pi / 5
   off = np.abs((np.arctan2(y, x) + sector / 2) % sector - sector / 2)
-  return (np.hypot(x, y) - (1.15 - .7 * off / (sector / 2))) * .6
+  return (np.hypot(x, y) - (1.15 - 0.7 * off / (sector / 2))) * 0.6
 
 
 _DISTANCES = (
-    _disk,
-    lambda x, y: np.abs(np.hypot(x, y) - .75) - .2,
-    lambda x, y: _box(x, y, .8, .8),
-    lambda x, y: np.abs(_box(x, y, .65, .65)) - .19,
-    lambda x, y: _polygon(x, y, 3, .55),
-    _star,
-    lambda x, y: np.minimum(_box(x, y, 1, .28), _box(x, y, .28, 1)),
-    lambda x, y: np.maximum(_disk(x, y, .95), -_disk(x - .5, y, .7)),
-    lambda x, y: np.maximum(np.abs(np.abs(y) - .55) - .22, np.abs(x) - .9),
-    lambda x, y: np.hypot(np.abs(x) - .6, y) - .36,
+  _disk,
+  lambda x, y: np.abs(np.hypot(x, y) - 0.75) - 0.2,
+  lambda x, y: _box(x, y, 0.8, 0.8),
+  lambda x, y: np.abs(_box(x, y, 0.65, 0.65)) - 0.19,
+  lambda x, y: _polygon(x, y, 3, 0.55),
+  _star,
+  lambda x, y: np.minimum(_box(x, y, 1, 0.28), _box(x, y, 0.28, 1)),
+  lambda x, y: np.maximum(_disk(x, y, 0.95), -_disk(x - 0.5, y, 0.7)),
+  lambda x, y: np.maximum(np.abs(np.abs(y) - 0.55) - 0.22, np.abs(x) - 0.9),
+  lambda x, y: np.hypot(np.abs(x) - 0.6, y) - 0.36,
 )

@@ -33,7 +33,8 @@ def averaging_op(variables, step, decay, every_steps):
   with tf.name_scope('average'):
     due = tf.equal((step - 1) % every_steps, 0)
     averages = tf.train.ExponentialMovingAverage(
-        tf.where_v2(due, decay ** every_steps, 1.))
+      tf.where_v2(due, decay**every_steps, 1.0)
+    )
     op = averages.apply(variables)
 
   def getter(getter, *args, **kwargs):
@@ -46,6 +47,9 @@ def averaging_op(variables, step, decay, every_steps):
 
 def names(variables):
   """{name of the average in a checkpoint: variable} of the float variables."""
-  averages = tf.train.ExponentialMovingAverage(0.)
-  return {averages.average_name(variable): variable for variable in variables
-          if variable.dtype.is_floating}
+  averages = tf.train.ExponentialMovingAverage(0.0)
+  return {
+    averages.average_name(variable): variable
+    for variable in variables
+    if variable.dtype.is_floating
+  }

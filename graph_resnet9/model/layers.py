@@ -24,7 +24,8 @@ def _pytorch_default_initializer():
   is sqrt(6 / ((1 + 5) * fan_in)); he_uniform would be sqrt(6) times too wide.
   """
   return tf.variance_scaling_initializer(
-      scale=1 / 3, mode='fan_in', distribution='uniform')
+    scale=1 / 3, mode='fan_in', distribution='uniform'
+  )
 
 
 def conv(images, filters, size=3):
@@ -43,8 +44,11 @@ def conv(images, filters, size=3):
   """
   with tf.variable_scope('conv', use_resource=True):
     kernel = tf.get_variable(
-        'kernel', [size, size, int(images.shape[-1]), filters], tf.float32,
-        initializer=_pytorch_default_initializer())
+      'kernel',
+      [size, size, int(images.shape[-1]), filters],
+      tf.float32,
+      initializer=_pytorch_default_initializer(),
+    )
     return tf.nn.conv2d(images, tf.cast(kernel, images.dtype), 1, 'SAME')
 
 
@@ -63,9 +67,14 @@ def whitened(images, filters=None):
   """
   with tf.variable_scope('whitening', use_resource=True):
     kernel = tf.get_variable(
-        'kernel', [3, 3, 3, 27], tf.float32, trainable=False,
-        initializer=tf.zeros_initializer() if filters is None
-        else tf.constant_initializer(filters))
+      'kernel',
+      [3, 3, 3, 27],
+      tf.float32,
+      trainable=False,
+      initializer=tf.zeros_initializer()
+      if filters is None
+      else tf.constant_initializer(filters),
+    )
     return tf.nn.conv2d(images, tf.cast(kernel, images.dtype), 1, 'SAME')
 
 
@@ -104,15 +113,20 @@ def batch_norm(images, training, train_gamma=True, ghost_batch=0):
       outputs = _ghost_batch_norm(images, train_gamma, ghost_batch)
     else:
       outputs = tf.layers.batch_normalization(
-          images, axis=-1, momentum=BATCH_NORM_DECAY,
-          epsilon=BATCH_NORM_EPSILON, scale=train_gamma, training=training,
-          fused=True, name='bn')
+        images,
+        axis=-1,
+        momentum=BATCH_NORM_DECAY,
+        epsilon=BATCH_NORM_EPSILON,
+        scale=train_gamma,
+        training=training,
+        fused=True,
+        name='bn',
+      )
     with tf.variable_scope('bn', reuse=True):
       beta = tf.get_variable('beta')
   # Neither that of a shared layer again nor an average in its place.
   is_in = lambda key: any(beta is known for known in tf.get_collection(key))
-  if (is_in(tf.GraphKeys.TRAINABLE_VARIABLES)
-      and not is_in(tf.GraphKeys.BIASES)):
+  if is_in(tf.GraphKeys.TRAINABLE_VARIABLES) and not is_in(tf.GraphKeys.BIASES):
     tf.add_to_collection(tf.GraphKeys.BIASES, beta)
   return outputs
 
@@ -126,26 +140,40 @@ def _ghost_batch_norm(images, train_gamma, ghost_batch):
   """
   batch, channels = images.shape[0], int(images.shape[-1])
   if batch is None or int(batch) % ghost_batch:
-    raise ValueError('a batch of %s images is no multiple of ghost_batch=%d' %
-                     (batch, ghost_batch))
+    raise ValueError(
+      'a batch of %s images is no multiple of ghost_batch=%d'
+      % (batch, ghost_batch)
+    )
   with tf.variable_scope('bn'):
+
     def variable(name, initial, trainable=False):
-      return tf.get_variable(name, [channels], tf.float32, trainable=trainable,
-                             initializer=tf.constant_initializer(initial))
+      return tf.get_variable(
+        name,
+        [channels],
+        tf.float32,
+        trainable=trainable,
+        initializer=tf.constant_initializer(initial),
+      )
+
     gamma = variable('gamma', 1, True) if train_gamma else tf.ones([channels])
     beta = variable('beta', 0, True)
     moving = variable('moving_mean', 0), variable('moving_variance', 1)
     # A kernel call a group: on a CPU twice as fast as one call that sees the
     # groups as channels, which has to transpose, and as arithmetic by hand.
-    outputs, *statistics = zip(*(
-        tf.nn.fused_batch_norm(group, gamma, beta, epsilon=BATCH_NORM_EPSILON,
-                               is_training=True)
-        for group in tf.split(images, int(batch) // ghost_batch)))
+    outputs, *statistics = zip(
+      *(
+        tf.nn.fused_batch_norm(
+          group, gamma, beta, epsilon=BATCH_NORM_EPSILON, is_training=True
+        )
+        for group in tf.split(images, int(batch) // ghost_batch)
+      )
+    )
     for stored, groups in zip(moving, statistics):
       mean = tf.add_n(groups) / len(groups)
       change = (1 - BATCH_NORM_DECAY) * (stored - mean)
-      tf.add_to_collection(tf.GraphKeys.UPDATE_OPS,
-                           stored.assign_sub(change, read_value=False))
+      tf.add_to_collection(
+        tf.GraphKeys.UPDATE_OPS, stored.assign_sub(change, read_value=False)
+      )
     return tf.concat(outputs, 0)
 
 
@@ -182,6 +210,9 @@ def linear(features, units):
   """
   with tf.variable_scope('linear', use_resource=True):
     kernel = tf.get_variable(
-        'kernel', [int(features.shape[-1]), units], tf.float32,
-        initializer=_pytorch_default_initializer())
+      'kernel',
+      [int(features.shape[-1]), units],
+      tf.float32,
+      initializer=_pytorch_default_initializer(),
+    )
     return tf.matmul(features, tf.cast(kernel, features.dtype))

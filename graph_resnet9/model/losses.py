@@ -3,7 +3,7 @@
 import tensorflow.compat.v1 as tf
 
 
-def cross_entropy(logits, labels, smoothing=0.):
+def cross_entropy(logits, labels, smoothing=0.0):
   """Softmax cross-entropy of every example, -sum_c p_c log softmax(logits)_c.
 
   p is 1 - smoothing at the label, plus smoothing / classes everywhere.
@@ -18,12 +18,15 @@ def cross_entropy(logits, labels, smoothing=0.):
   """
   if not smoothing:
     return tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=labels, logits=logits)
+      labels=labels, logits=logits
+    )
   classes = int(logits.shape[-1])
   return tf.nn.softmax_cross_entropy_with_logits_v2(
-      labels=tf.stop_gradient(
-          (1 - smoothing) * tf.one_hot(labels, classes) + smoothing / classes),
-      logits=logits)
+    labels=tf.stop_gradient(
+      (1 - smoothing) * tf.one_hot(labels, classes) + smoothing / classes
+    ),
+    logits=logits,
+  )
 
 
 def correct(logits, labels):

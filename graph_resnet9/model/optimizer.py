@@ -23,26 +23,39 @@ def learning_rate(global_step, steps_per_epoch, epochs, values):
   Source: davidcpage/cifar10-fast, core.py PiecewiseLinear, dawn.py lambda step.
   """
   if len(epochs) != len(values) or len(epochs) < 2:
-    raise ValueError('the schedule needs two or more knots, as many epochs as '
-                     'values: %s, %s' % (epochs, values))
+    raise ValueError(
+      'the schedule needs two or more knots, as many epochs as '
+      'values: %s, %s' % (epochs, values)
+    )
   if any(b <= a for a, b in zip(epochs, epochs[1:])):
     raise ValueError('the epochs of the schedule must grow: %s' % (epochs,))
   with tf.name_scope('learning_rate'):
     knots = tf.constant(epochs, tf.float32)
     rates = tf.constant(values, tf.float32)
-    epoch = (tf.cast(tf.convert_to_tensor(global_step) + 1, tf.float32)
-             / steps_per_epoch)
+    epoch = (
+      tf.cast(tf.convert_to_tensor(global_step) + 1, tf.float32)
+      / steps_per_epoch
+    )
     right = tf.reduce_sum(tf.cast(epoch >= knots, tf.int32))
     left = tf.clip_by_value(right - 1, 0, len(epochs) - 2)
     begin, end = tf.gather(knots, left), tf.gather(knots, left + 1)
-    part = tf.clip_by_value((epoch - begin) / (end - begin), 0., 1.)
+    part = tf.clip_by_value((epoch - begin) / (end - begin), 0.0, 1.0)
     # This form, not begin + part * slope: exactly the knot's rate at a knot.
-    return ((1 - part) * tf.gather(rates, left)
-            + part * tf.gather(rates, left + 1))
+    return (1 - part) * tf.gather(rates, left) + part * tf.gather(
+      rates, left + 1
+    )
 
 
-def train_op(loss, learning_rate, momentum, weight_decay, bias_lr_scale=1.,
-             run_update_ops=True, loss_scale=1., wrap=None):
+def train_op(
+  loss,
+  learning_rate,
+  momentum,
+  weight_decay,
+  bias_lr_scale=1.0,
+  run_update_ops=True,
+  loss_scale=1.0,
+  wrap=None,
+):
   """One step of Nesterov SGD with weight decay, after the update ops.
 
     g = d loss / d w + weight_decay * w
@@ -83,20 +96,22 @@ def train_op(loss, learning_rate, momentum, weight_decay, bias_lr_scale=1.,
   biases = {v.op.name for v in tf.get_collection(tf.GraphKeys.BIASES)}
   global_step = tf.train.get_or_create_global_step()
   update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-  optimizer = tf.train.MomentumOptimizer(1., momentum, use_nesterov=True)
+  optimizer = tf.train.MomentumOptimizer(1.0, momentum, use_nesterov=True)
   if wrap:
     optimizer = wrap(optimizer)
   # Each gradient is computed on the device of what it is the gradient of.
   gradients = optimizer.compute_gradients(
-      loss * loss_scale if loss_scale != 1 else loss, variables,
-      colocate_gradients_with_ops=True)
+    loss * loss_scale if loss_scale != 1 else loss,
+    variables,
+    colocate_gradients_with_ops=True,
+  )
   missing = [v.op.name for g, v in gradients if g is None]
   if missing:
     raise ValueError('the loss does not depend on %s' % ', '.join(missing))
   steps = []
   for gradient, variable in gradients:
     gradient = tf.cast(gradient, tf.float32) / loss_scale
-    scale = bias_lr_scale if variable.op.name in biases else 1.
+    scale = bias_lr_scale if variable.op.name in biases else 1.0
     decayed = gradient + weight_decay / scale * variable.read_value()
     steps.append((learning_rate * scale * decayed, variable))
   # The gradients wait for the update ops, and the train op for the gradients.

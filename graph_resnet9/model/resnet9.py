@@ -7,9 +7,19 @@ from graph_resnet9.model import layers
 CLASSES = 10
 
 
-def logits(images, training, width=64, precision='float32', logit_scale=0.125,
-           activation='relu', pool_before_bn=False, train_gamma=True,
-           ghost_batch=0, whitening=False, filters=None):
+def logits(
+  images,
+  training,
+  width=64,
+  precision='float32',
+  logit_scale=0.125,
+  activation='relu',
+  pool_before_bn=False,
+  train_gamma=True,
+  ghost_batch=0,
+  whitening=False,
+  filters=None,
+):
   """The logits of ResNet9.
 
   prep   block width                                      32x32

@@ -25,8 +25,13 @@ def filters(images):
   for chunk in images:
     batch, height, width, _ = chunk.shape
     patches = np.concatenate(
-        [chunk[:, row:row + height - 2, column:column + width - 2]
-         for row in range(3) for column in range(3)], -1).reshape(batch, -1, 27)
+      [
+        chunk[:, row : row + height - 2, column : column + width - 2]
+        for row in range(3)
+        for column in range(3)
+      ],
+      -1,
+    ).reshape(batch, -1, 27)
     # einsum goes without BLAS: beside other threads OpenBLAS was seen to take
     # minutes for this. A sum an image, to lose nothing in float32.
     products = np.einsum('bni,bnj->bij', patches, patches)
@@ -34,7 +39,11 @@ def filters(images):
     count += batch * patches.shape[1]
   values, vectors = np.linalg.eigh(total / (count - 1))
   values, vectors = values[::-1], vectors[:, ::-1]
-  vectors = vectors * np.sign(np.take_along_axis(
-      vectors, np.abs(vectors).argmax(0)[None], 0))
-  return (vectors / np.sqrt(values + EPSILON)).reshape(3, 3, 3, 27).astype(
-      np.float32)
+  vectors = vectors * np.sign(
+    np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)
+  )
+  return (
+    (vectors / np.sqrt(values + EPSILON))
+    .reshape(3, 3, 3, 27)
+    .astype(np.float32)
+  )

@@ -5,7 +5,7 @@ import statistics
 import sys
 import tempfile
 import time
-from typing import Dict, NamedTuple, Optional
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -17,9 +17,13 @@ _WARM_UP_STEPS = 2
 _PRODUCT_SIDE = 4096  # Of the matrices whose product is the yardstick.
 _PRODUCTS = 5
 _INPUT_STEPS = 100
-_INPUT_MODES = (('indices', 'shuffle_batch'), ('indices', 'epoch'),
-                ('indices', 'none'), ('records', 'shuffle_batch'),
-                ('records', 'none'))
+_INPUT_MODES = (
+  ('indices', 'shuffle_batch'),
+  ('indices', 'epoch'),
+  ('indices', 'none'),
+  ('records', 'shuffle_batch'),
+  ('records', 'none'),
+)
 
 
 class Speed(NamedTuple):
@@ -42,6 +46,7 @@ class Speed(NamedTuple):
     lies ready, or None.
   torch: its version, or None.
   """
+
   dataset: str
   first_step_secs: float
   peak_mib: float
@@ -49,9 +54,9 @@ class Speed(NamedTuple):
   forward_images_per_sec: float
   train_images_per_sec: float
   train_gflops: float
-  input_images_per_sec: Dict[str, float]
-  torch_images_per_sec: Optional[Dict[str, float]]
-  torch: Optional[str]
+  input_images_per_sec: dict[str, float]
+  torch_images_per_sec: dict[str, float] | None
+  torch: str | None
 
   @property
   def train_share_of_product(self):
@@ -60,8 +65,11 @@ class Speed(NamedTuple):
   @property
   def train_share_of_torch(self):
     """Times that training is as fast as PyTorch in its faster layout."""
-    return (self.train_images_per_sec / max(self.torch_images_per_sec.values())
-            if self.torch_images_per_sec else None)
+    return (
+      self.train_images_per_sec / max(self.torch_images_per_sec.values())
+      if self.torch_images_per_sec
+      else None
+    )
 
 
 def flop_per_image(width, whitening=False):
@@ -69,9 +77,14 @@ def flop_per_image(width, whitening=False):
   pass once, backward pass twice as much. 2.27e9 at width 64."""
   w = width
   multiply_adds = (
-      32 * 32 * (27 if whitening else 9 * 3) * w + 32 * 32 * 9 * w * 2 * w
-      + 2 * 16 * 16 * 9 * (2 * w) ** 2 + 16 * 16 * 9 * 2 * w * 4 * w
-      + 8 * 8 * 9 * 4 * w * 8 * w + 2 * 4 * 4 * 9 * (8 * w) ** 2 + 8 * w * 10)
+    32 * 32 * (27 if whitening else 9 * 3) * w
+    + 32 * 32 * 9 * w * 2 * w
+    + 2 * 16 * 16 * 9 * (2 * w) ** 2
+    + 16 * 16 * 9 * 2 * w * 4 * w
+    + 8 * 8 * 9 * 4 * w * 8 * w
+    + 2 * 4 * 4 * 9 * (8 * w) ** 2
+    + 8 * w * 10
+  )
   fixed = 32 * 32 * 9 * 3 * 27 if whitening else 0  # It has no gradients.
   return 2 * (3 * multiply_adds + fixed)
 
@@ -93,10 +106,14 @@ def measure(settings, started):
   with tempfile.TemporaryDirectory() as scratch:
     with tf.Graph().as_default():
       graph = training_graph.build(
-          settings, source, scratch, training_graph.Replica(
-              towers=training_graph.towers(settings.num_gpus)))
+        settings,
+        source,
+        scratch,
+        training_graph.Replica(towers=training_graph.towers(settings.num_gpus)),
+      )
       matrix = tf.get_variable(
-          'matrix', [_PRODUCT_SIDE] * 2, use_resource=True, trainable=False)
+        'matrix', [_PRODUCT_SIDE] * 2, use_resource=True, trainable=False
+      )
       product = tf.matmul(matrix, matrix).op
       with _session(graph.feed) as session:
         session.run(graph.train_op)
@@ -105,25 +122,38 @@ def measure(settings, started):
         peak_mib = _peak_mib()
         ops = _op_secs(session, graph.train_op) if settings.ops else {}
         works = {
-            'product': (lambda: session.run(product), _PRODUCTS),
-            'forward': (lambda: session.run(graph.logits.op), settings.steps),
-            'train': (lambda: session.run(graph.train_op), settings.steps)}
+          'product': (lambda: session.run(product), _PRODUCTS),
+          'forward': (lambda: session.run(graph.logits.op), settings.steps),
+          'train': (lambda: session.run(graph.train_op), settings.steps),
+        }
         for layout in torch_peer.LAYOUTS if peer else ():
-          works[layout] = torch_peer.training_step(
-              peer, settings, layout), settings.steps
+          works[layout] = (
+            torch_peer.training_step(peer, settings, layout),
+            settings.steps,
+          )
         secs = _in_turn(works, settings.runs)
-    inputs = {', '.join(mode): _input_secs(settings, source, scratch, *mode)
-              for mode in _INPUT_MODES}
+    inputs = {
+      ', '.join(mode): _input_secs(settings, source, scratch, *mode)
+      for mode in _INPUT_MODES
+    }
   rate = lambda seconds: settings.batches.batch_size / seconds
   train_rate = rate(secs['train'])
   return Speed(
-      source.name, first_step_secs, peak_mib,
-      2e-9 * _PRODUCT_SIDE ** 3 / secs['product'], rate(secs['forward']),
-      train_rate, 1e-9 * train_rate * flop_per_image(
-          settings.model.width, settings.model.whitening),
-      {mode: rate(seconds) for mode, seconds in inputs.items()},
-      {layout: rate(secs[layout]) for layout in torch_peer.LAYOUTS}
-      if peer else None, peer.__version__ if peer else None), ops
+    source.name,
+    first_step_secs,
+    peak_mib,
+    2e-9 * _PRODUCT_SIDE**3 / secs['product'],
+    rate(secs['forward']),
+    train_rate,
+    1e-9
+    * train_rate
+    * flop_per_image(settings.model.width, settings.model.whitening),
+    {mode: rate(seconds) for mode, seconds in inputs.items()},
+    {layout: rate(secs[layout]) for layout in torch_peer.LAYOUTS}
+    if peer
+    else None,
+    peer.__version__ if peer else None,
+  ), ops
 
 
 def _session(feed):
@@ -131,7 +161,8 @@ def _session(feed):
   config = tf.ConfigProto(allow_soft_placement=True)
   config.gpu_options.allow_growth = True  # PyTorch needs some of it, too.
   return tf.train.MonitoredSession(
-      tf.train.ChiefSessionCreator(scaffold, config=config))
+    tf.train.ChiefSessionCreator(scaffold, config=config)
+  )
 
 
 def _in_turn(works, runs):
@@ -156,13 +187,17 @@ def _in_turn(works, runs):
 
 def _input_secs(settings, source, scratch, kind, shuffle):
   """Median seconds of a batch of the input alone."""
-  settings = settings._replace(batches=settings.batches._replace(
-      input=kind, shuffle=shuffle, min_after_dequeue=None, capacity=None))
+  settings = settings._replace(
+    batches=settings.batches._replace(
+      input=kind, shuffle=shuffle, min_after_dequeue=None, capacity=None
+    )
+  )
   with tf.Graph().as_default():
     batch = training_graph.input_batch(settings, source, scratch)
     with _session(batch.feed) as session:
-      return _in_turn({'input': (lambda: session.run(batch.images.op),
-                                 _INPUT_STEPS)}, 1)['input']
+      return _in_turn(
+        {'input': (lambda: session.run(batch.images.op), _INPUT_STEPS)}, 1
+      )['input']
 
 
 def _peak_mib():
@@ -178,15 +213,19 @@ def _op_secs(session, op):
   """
   metadata = tf.RunMetadata()
   session.run(
-      op, options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
-      run_metadata=metadata)
+    op,
+    options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
+    run_metadata=metadata,
+  )
   totals = {}
   for device in metadata.step_stats.dev_stats:
     for node in device.node_stats:
       # "name = Type(inputs)", or only the name.
       name, _, call = node.timeline_label.partition(' = ')
       kind = call.partition('(')[0] or name or node.node_name
-      count, secs = totals.get(kind, (0, 0.))
-      totals[kind] = count + 1, secs + 1e-6 * (
-          node.op_end_rel_micros - node.op_start_rel_micros)
+      count, secs = totals.get(kind, (0, 0.0))
+      totals[kind] = (
+        count + 1,
+        secs + 1e-6 * (node.op_end_rel_micros - node.op_start_rel_micros),
+      )
   return dict(sorted(totals.items(), key=lambda item: -item[1][1]))

@@ -23,8 +23,9 @@ def load():
     return importlib.import_module('torch')
   except (ImportError, OSError) as e:
     raise UserError(
-        "--compare=torch: PyTorch cannot be loaded (%s); "
-        "pip install -e '.[bench]'" % e) from None
+      '--compare=torch: PyTorch cannot be loaded (%s); '
+      "pip install -e '.[bench]'" % e
+    ) from None
 
 
 def training_step(torch, settings, layout):
@@ -38,30 +39,46 @@ def training_step(torch, settings, layout):
     A function without arguments that takes a training step and waits for it.
   """
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  memory_format = (torch.channels_last if layout == 'channels_last'
-                   else torch.contiguous_format)
+  memory_format = (
+    torch.channels_last
+    if layout == 'channels_last'
+    else torch.contiguous_format
+  )
   model, how = settings.model, settings.optimizer
   network = _network(torch, model, settings.ghost_batch).to(
-      device, memory_format=memory_format)
+    device, memory_format=memory_format
+  )
   batch = settings.batches.batch_size
   images = torch.randn(batch, 3, 32, 32, device=device).to(
-      memory_format=memory_format)
+    memory_format=memory_format
+  )
   labels = torch.randint(10, [batch], device=device)
   biases = [p for name, p in network.named_parameters() if 'bias' in name]
   others = [p for name, p in network.named_parameters() if 'bias' not in name]
   rate, decay = max(how.lr_values) / 10, how.weight_decay
   optimizer = torch.optim.SGD(
-      [dict(params=others, lr=rate, weight_decay=decay),
-       dict(params=biases, lr=rate * how.bias_lr_scale,
-            weight_decay=decay / how.bias_lr_scale)],
-      lr=rate, momentum=how.momentum, nesterov=how.momentum > 0)
+    [
+      dict(params=others, lr=rate, weight_decay=decay),
+      dict(
+        params=biases,
+        lr=rate * how.bias_lr_scale,
+        weight_decay=decay / how.bias_lr_scale,
+      ),
+    ],
+    lr=rate,
+    momentum=how.momentum,
+    nesterov=how.momentum > 0,
+  )
   loss_of = torch.nn.CrossEntropyLoss(label_smoothing=how.label_smoothing)
   scaler = torch.amp.GradScaler(device, enabled=model.precision == 'float16')
 
   def step():
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(device, getattr(torch, model.precision),
-                        enabled=model.precision != 'float32'):
+    with torch.autocast(
+      device,
+      getattr(torch, model.precision),
+      enabled=model.precision != 'float32',
+    ):
       loss = loss_of(network(images).float() * model.logit_scale, labels)
     scaler.scale(loss).backward()
     scaler.step(optimizer)
@@ -89,27 +106,38 @@ def _network(torch, model, ghost_batch):
       repeat = lambda values: values.repeat(groups)
       # As davidcpage/cifar10-fast: every groups-th image makes a group.
       return nn.functional.batch_norm(
-          x.reshape(-1, x.shape[1] * groups, *x.shape[2:]),
-          repeat(self.running_mean), repeat(self.running_var),
-          repeat(self.weight), repeat(self.bias), True,
-          self.momentum, self.eps).view(x.shape)
+        x.reshape(-1, x.shape[1] * groups, *x.shape[2:]),
+        repeat(self.running_mean),
+        repeat(self.running_var),
+        repeat(self.weight),
+        repeat(self.bias),
+        True,
+        self.momentum,
+        self.eps,
+      ).view(x.shape)
 
   def block(inputs, outputs, size=3, pool=False):
     pools = [nn.MaxPool2d(2)] if pool else []
     normalised = [BatchNorm(outputs)]
-    active = [nn.CELU(.3) if model.activation == 'celu' else nn.ReLU()]
+    active = [nn.CELU(0.3) if model.activation == 'celu' else nn.ReLU()]
     convolved = [
-        nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False)]
-    return nn.Sequential(*convolved, *(
-        pools + normalised + active if model.pool_before_bn
-        else normalised + active + pools))
+      nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False)
+    ]
+    return nn.Sequential(
+      *convolved,
+      *(
+        pools + normalised + active
+        if model.pool_before_bn
+        else normalised + active + pools
+      ),
+    )
 
   class Residual(nn.Module):
-
     def __init__(self, channels):
       super().__init__()
       self.branch = nn.Sequential(
-          block(channels, channels), block(channels, channels))
+        block(channels, channels), block(channels, channels)
+      )
 
     def forward(self, x):
       return x + self.branch(x)
@@ -122,7 +150,13 @@ def _network(torch, model, ghost_batch):
     nn.init.normal_(whitening.weight, std=1 / math.sqrt(27))
     prep = [whitening, block(27, w, size=1)]
   return nn.Sequential(
-      *prep, block(w, 2 * w, pool=True), Residual(2 * w),
-      block(2 * w, 4 * w, pool=True), block(4 * w, 8 * w, pool=True),
-      Residual(8 * w), nn.MaxPool2d(4), nn.Flatten(),
-      nn.Linear(8 * w, 10, bias=False))
+    *prep,
+    block(w, 2 * w, pool=True),
+    Residual(2 * w),
+    block(2 * w, 4 * w, pool=True),
+    block(4 * w, 8 * w, pool=True),
+    Residual(8 * w),
+    nn.MaxPool2d(4),
+    nn.Flatten(),
+    nn.Linear(8 * w, 10, bias=False),
+  )

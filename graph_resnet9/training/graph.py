@@ -1,28 +1,30 @@
 """The graph of a training run, in the order in which a batch travels."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any
+from typing import NamedTuple
+from typing import Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.cluster import synchronous
 from graph_resnet9.errors import UserError
+from graph_resnet9.evaluation import evaluate as evaluation
 from graph_resnet9.inputs import augment
+from graph_resnet9.inputs import batches as examples
 from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import queues
 from graph_resnet9.model import average
 from graph_resnet9.model import losses
 from graph_resnet9.model import optimizer
 from graph_resnet9.model import resnet9
-from graph_resnet9.cluster import synchronous
 from graph_resnet9.model import whitening
-from graph_resnet9.evaluation import evaluate as evaluation
-from graph_resnet9.inputs import batches as examples
 from graph_resnet9.training import summaries
 from graph_resnet9.training import xla
 
 # The loss of the reference is a sum over 512 images, which keeps small float16
 # gradients from becoming 0; so does this factor, taken out again in float32.
-_FLOAT16_LOSS_SCALE = 512.
+_FLOAT16_LOSS_SCALE = 512.0
 
 
 class Replica(NamedTuple):
@@ -35,11 +37,12 @@ class Replica(NamedTuple):
   device: where its own ops and data live; '' where it is the only one.
   towers: devices, each of which computes an equal part of its batch.
   """
+
   index: int = 0
   count: int = 1
   sync: bool = False
   device: str = ''
-  towers: Tuple[str, ...] = ('',)
+  towers: tuple[str, ...] = ('',)
 
   @property
   def chief(self):
@@ -54,10 +57,11 @@ class Input(NamedTuple):
   examples: int, of the split.
   feed: for Scaffold(local_init_feed_dict=).
   """
+
   images: tf.Tensor
   labels: tf.Tensor
   examples: int
-  feed: Dict[tf.Tensor, Any]
+  feed: dict[tf.Tensor, Any]
 
 
 class TrainGraph(NamedTuple):
@@ -72,6 +76,7 @@ class TrainGraph(NamedTuple):
   sync_hooks: what a synchronous step needs in its session.
   test: TestGraph, None unless chief.
   """
+
   logits: tf.Tensor
   train_op: tf.Operation
   step: tf.Tensor
@@ -80,8 +85,8 @@ class TrainGraph(NamedTuple):
   accuracy: tf.Tensor
   steps_per_epoch: int
   last_step: int
-  feed: Dict[tf.Tensor, Any]
-  sync_hooks: List[tf.train.SessionRunHook]
+  feed: dict[tf.Tensor, Any]
+  sync_hooks: list[tf.train.SessionRunHook]
   test: Optional['TestGraph']
 
 
@@ -93,6 +98,7 @@ class TestGraph(NamedTuple):
   first: int32 scalar placeholder, where that batch begins.
   batch_size, examples: ints.
   """
+
   tower: evaluation.Tower
   first: tf.Tensor
   batch_size: int
@@ -116,18 +122,26 @@ def input_batch(settings, source, scratch, replica=Replica()):
     batch_size //= replica.count
   # Its own order and its own crops.
   settings = settings._replace(
-      seed=(settings.seed + replica.index) % 2**31,
-      batches=settings.batches._replace(batch_size=batch_size))
+    seed=(settings.seed + replica.index) % 2**31,
+    batches=settings.batches._replace(batch_size=batch_size),
+  )
   # Which examples: a shuffle queue of indices or records. A replica that takes
   # steps of its own takes one in `count` of all.
   batch, count, feed = examples.batch(
-      settings, source, 'train', scratch, share=(replica.index, replica.count),
-      first_step=step if replica.sync else step // replica.count)
+    settings,
+    source,
+    'train',
+    scratch,
+    share=(replica.index, replica.count),
+    first_step=step if replica.sync else step // replica.count,
+  )
   # Augmentation, on the device that trains.
-  chosen = augment.draws(batch_size, settings.seed, step,
-                         **settings.augment._asdict())
+  chosen = augment.draws(
+    batch_size, settings.seed, step, **settings.augment._asdict()
+  )
   images = augment.normalised(
-      augment.crops(batch.pixels, batch.indices, chosen))
+    augment.crops(batch.pixels, batch.indices, chosen)
+  )
   images = augment.cut_out(images, chosen, settings.augment.cutout)
   return Input(images, batch.labels, count * replica.count, feed)
 
@@ -158,22 +172,36 @@ def build(settings, source, scratch, replica=Replica(), restored=False):
   with xla.scope(settings.xla):
     # Logits and loss.
     logits, loss, accuracy = _towers(
-        settings, batch, replica.towers,
-        None if restored or not replica.chief
-        else _whitening_filters(settings, source))
+      settings,
+      batch,
+      replica.towers,
+      None
+      if restored or not replica.chief
+      else _whitening_filters(settings, source),
+    )
     weights = [v for v in tf.global_variables() if v.dtype.is_floating]
 
     # The train op, after the update ops.
     scale = how.epochs / how.lr_epochs[-1]
     learning_rate = optimizer.learning_rate(
-        global_step, steps_per_epoch, [scale * knot for knot in how.lr_epochs],
-        how.lr_values)
+      global_step,
+      steps_per_epoch,
+      [scale * knot for knot in how.lr_epochs],
+      how.lr_values,
+    )
     sync_hooks = []
     train_op = optimizer.train_op(
-        loss, learning_rate, how.momentum, how.weight_decay, how.bias_lr_scale,
-        run_update_ops=replica.chief and how.update_ops != 'none',
-        loss_scale=_FLOAT16_LOSS_SCALE if settings.model.precision == 'float16'
-        else 1., wrap=_synchronised(replica, sync_hooks))
+      loss,
+      learning_rate,
+      how.momentum,
+      how.weight_decay,
+      how.bias_lr_scale,
+      run_update_ops=replica.chief and how.update_ops != 'none',
+      loss_scale=_FLOAT16_LOSS_SCALE
+      if settings.model.precision == 'float16'
+      else 1.0,
+      wrap=_synchronised(replica, sync_hooks),
+    )
   with tf.control_dependencies([train_op]):
     step = global_step.read_value()
 
@@ -182,7 +210,8 @@ def build(settings, source, scratch, replica=Replica(), restored=False):
   if how.ema_decay and (replica.chief or not replica.sync):
     with tf.control_dependencies([step]):
       train_op, getter = average.averaging_op(
-          weights, step, how.ema_decay, how.ema_steps)
+        weights, step, how.ema_decay, how.ema_steps
+      )
 
   feed, test = batch.feed, None
   if replica.chief:
@@ -190,9 +219,18 @@ def build(settings, source, scratch, replica=Replica(), restored=False):
     test, more_feed = _test_graph(settings, source, replica, getter)
     feed = {**feed, **more_feed}
   return TrainGraph(
-      logits, train_op, step, learning_rate, loss, accuracy, steps_per_epoch,
-      max(1, round(how.epochs * steps_per_epoch)), feed, sync_hooks,
-      test)
+    logits,
+    train_op,
+    step,
+    learning_rate,
+    loss,
+    accuracy,
+    steps_per_epoch,
+    max(1, round(how.epochs * steps_per_epoch)),
+    feed,
+    sync_hooks,
+    test,
+  )
 
 
 def towers(num_gpus):
@@ -205,18 +243,23 @@ def towers(num_gpus):
     return ('',)
   found = len(tf.config.list_physical_devices('GPU'))
   if found < num_gpus:
-    raise UserError('--num_gpus=%d: TensorFlow finds %d GPUs here' %
-                    (num_gpus, found))
+    raise UserError(
+      '--num_gpus=%d: TensorFlow finds %d GPUs here' % (num_gpus, found)
+    )
   return tuple('/gpu:%d' % i for i in range(num_gpus))
 
 
 def _check_batch_size(settings, replica):
-  parts = (replica.count if replica.sync else 1, len(replica.towers),
-           settings.ghost_batch or 1)
+  parts = (
+    replica.count if replica.sync else 1,
+    len(replica.towers),
+    settings.ghost_batch or 1,
+  )
   if settings.batches.batch_size % np.prod(parts):
     raise UserError(
-        '--batch_size=%d: must be a multiple of %d workers x %d GPUs x '
-        '%d images of a ghost batch' % (settings.batches.batch_size, *parts))
+      '--batch_size=%d: must be a multiple of %d workers x %d GPUs x '
+      '%d images of a ghost batch' % (settings.batches.batch_size, *parts)
+    )
 
 
 def _towers(settings, batch, devices, filters):
@@ -236,29 +279,47 @@ def _towers(settings, batch, devices, filters):
     label_parts = tf.split(batch.labels, len(devices))
   for device, images, labels in zip(devices, image_parts, label_parts):
     kept = len(update_ops)
-    with tf.device(device), tf.variable_scope(
-        tf.get_variable_scope(), reuse=bool(logits)):
-      logits.append(resnet9.logits(
-          images, training=True, ghost_batch=settings.ghost_batch,
-          filters=filters, **settings.model._asdict()))
-      loss.append(tf.reduce_mean(losses.cross_entropy(
-          logits[-1], labels, settings.optimizer.label_smoothing)))
+    with (
+      tf.device(device),
+      tf.variable_scope(tf.get_variable_scope(), reuse=bool(logits)),
+    ):
+      logits.append(
+        resnet9.logits(
+          images,
+          training=True,
+          ghost_batch=settings.ghost_batch,
+          filters=filters,
+          **settings.model._asdict(),
+        )
+      )
+      loss.append(
+        tf.reduce_mean(
+          losses.cross_entropy(
+            logits[-1], labels, settings.optimizer.label_smoothing
+          )
+        )
+      )
       correct.append(losses.correct(logits[-1], labels))
     if len(logits) > 1:
       del update_ops[kept:]
   # The gradient of this mean is the mean of the towers' gradients.
-  return (tf.concat(logits, 0), tf.add_n(loss) / len(loss),
-          tf.reduce_mean(tf.cast(tf.concat(correct, 0), tf.float32)))
+  return (
+    tf.concat(logits, 0),
+    tf.add_n(loss) / len(loss),
+    tf.reduce_mean(tf.cast(tf.concat(correct, 0), tf.float32)),
+  )
 
 
 def _synchronised(replica, hooks):
   """For optimizer.train_op(wrap=); adds the hook that it needs to `hooks`."""
   if not replica.sync:
     return None
+
   def wrap(inner):
     outer = synchronous.Optimizer(inner, replica.count)
     hooks.append(outer.make_session_run_hook(replica.chief))
     return outer
+
   return wrap
 
 
@@ -276,10 +337,12 @@ def _test_graph(settings, source, replica, getter):
     batch_size = min(settings.batches.batch_size, table.examples)
     last = tf.minimum(first + batch_size, table.examples)
     batch = queues.table_batch(table, tf.range(first, last))
-  with tf.variable_scope(tf.get_variable_scope(), reuse=True,
-                         custom_getter=getter):
-    tower = evaluation.tower(batch, training=False, model=settings.model,
-                             mirrored=settings.mirrored)
+  with tf.variable_scope(
+    tf.get_variable_scope(), reuse=True, custom_getter=getter
+  ):
+    tower = evaluation.tower(
+      batch, training=False, model=settings.model, mirrored=settings.mirrored
+    )
   return TestGraph(tower, first, batch_size, table.examples), table.feed
 
 
@@ -287,9 +350,11 @@ def _whitening_filters(settings, source):
   """Filters from the first training images as they are, or None."""
   if not settings.model.whitening:
     return None
-  count = min(settings.data.train_examples or whitening.IMAGES,
-              whitening.IMAGES)
+  count = min(
+    settings.data.train_examples or whitening.IMAGES, whitening.IMAGES
+  )
   images = dataset.load(source, 'train', count).images
   return whitening.filters(
-      (images[i:i + 500] - np.float32(augment.MEAN)) / np.float32(augment.STD)
-      for i in range(0, len(images), 500))
+    (images[i : i + 500] - np.float32(augment.MEAN)) / np.float32(augment.STD)
+    for i in range(0, len(images), 500)
+  )

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
-from graph_resnet9.errors import UserError
 from graph_resnet9.checkpoints import choose as checkpoints
+from graph_resnet9.errors import UserError
 from graph_resnet9.training import rows as report
 
 
@@ -53,8 +53,10 @@ class LossGuard(StepValues):
 def not_finite(what, step, train_dir):
   """The message when a run has diverged."""
   good = checkpoints.newest(train_dir)
-  return ('%s at step %d; last good checkpoint: %s. Try a lower --lr_values, '
-          'with another --train_dir' % (what, step, good or 'none'))
+  return (
+    '%s at step %d; last good checkpoint: %s. Try a lower --lr_values, '
+    'with another --train_dir' % (what, step, good or 'none')
+  )
 
 
 class Progress(StepValues):
@@ -68,8 +70,12 @@ class Progress(StepValues):
   def after_create_session(self, session, coord):
     del coord
     self._bar = tqdm.tqdm(
-        total=self._last_step, initial=session.run(tf.train.get_global_step()),
-        unit='step', disable=None, dynamic_ncols=True)
+      total=self._last_step,
+      initial=session.run(tf.train.get_global_step()),
+      unit='step',
+      disable=None,
+      dynamic_ncols=True,
+    )
 
   def after_step(self, run_context, step, loss):
     del run_context
@@ -97,8 +103,20 @@ class StepCount(StepValues):
 class EpochReport(StepValues):
   """At the end of an epoch: evaluates, prints a row, records it."""
 
-  def __init__(self, step, learning_rate, loss, accuracy, evaluate, train_dir,
-               dataset, batch_size, steps_per_epoch, last_step, interrupted):
+  def __init__(
+    self,
+    step,
+    learning_rate,
+    loss,
+    accuracy,
+    evaluate,
+    train_dir,
+    dataset,
+    batch_size,
+    steps_per_epoch,
+    last_step,
+    interrupted,
+  ):
     """Makes the hook.
 
     Args:
@@ -111,8 +129,9 @@ class EpochReport(StepValues):
       batch_size, steps_per_epoch, last_step: ints.
       interrupted: function without arguments to bool.
     """
-    super().__init__(step=step, learning_rate=learning_rate, loss=loss,
-                     accuracy=accuracy)
+    super().__init__(
+      step=step, learning_rate=learning_rate, loss=loss, accuracy=accuracy
+    )
     self._first_fetch = (tf.train.get_global_step(), learning_rate)
     self._evaluate = evaluate
     self._train_dir = train_dir
@@ -135,16 +154,19 @@ class EpochReport(StepValues):
     In a cluster the steps of other workers come in between.
     """
     done = self._rows[-1].step if self._rows else 0
-    return (step // self._steps_per_epoch > done // self._steps_per_epoch
-            or step >= self._last_step > done)
+    return (
+      step // self._steps_per_epoch > done // self._steps_per_epoch
+      or step >= self._last_step > done
+    )
 
   def after_create_session(self, session, coord):
     del coord
     self._writer = tf.summary.FileWriterCache.get(self._train_dir)
     step, learning_rate = session.run(self._first_fetch)
     # A row that is ahead of the checkpoint will come again.
-    self._rows = [row for row in report.read_rows(self._train_dir)
-                  if row.step <= step]
+    self._rows = [
+      row for row in report.read_rows(self._train_dir) if row.step <= step
+    ]
     if self._begin is None:  # Not again when a lost session has been made anew.
       print(report.table_header(), flush=True)
       for row in self._rows:
@@ -165,23 +187,28 @@ class EpochReport(StepValues):
 
   def _report(self, session, step, learning_rate):
     steps = len(self._losses)
-    train_secs = time.time() - self._begin if steps else 0.
+    train_secs = time.time() - self._begin if steps else 0.0
     test = self._evaluate(session)
     if test is None:
       return
-    total_secs = self._rows[-1].total_secs if self._rows else 0.
+    total_secs = self._rows[-1].total_secs if self._rows else 0.0
     row = report.Row(
-        epoch=step / self._steps_per_epoch, step=int(step),
-        dataset=self._dataset, learning_rate=float(learning_rate),
-        train_secs=train_secs,
-        train_loss=float(sum(self._losses) / steps) if steps else None,
-        train_accuracy=float(sum(self._accuracies) / steps) if steps else None,
-        test_loss=test[0], test_accuracy=test[1],
-        total_secs=total_secs + train_secs)
+      epoch=step / self._steps_per_epoch,
+      step=int(step),
+      dataset=self._dataset,
+      learning_rate=float(learning_rate),
+      train_secs=train_secs,
+      train_loss=float(sum(self._losses) / steps) if steps else None,
+      train_accuracy=float(sum(self._accuracies) / steps) if steps else None,
+      test_loss=test[0],
+      test_accuracy=test[1],
+      total_secs=total_secs + train_secs,
+    )
     self._rows.append(row)
     report.write_rows(self._train_dir, self._rows)
-    report.write_summary(self._writer, row,
-                         (step - self._first_step) * self._batch_size)
+    report.write_summary(
+      self._writer, row, (step - self._first_step) * self._batch_size
+    )
     # Above the progress bar where there is one.
     with tqdm.tqdm.external_write_mode(file=sys.stdout):
       print(report.table_row(row), flush=True)
@@ -206,9 +233,13 @@ class Checkpoints(StepValues):
   def begin(self):
     self._global_step = tf.train.get_global_step()
     with tf.name_scope('all_finite'):
-      self._finite = tf.reduce_all([
-          tf.reduce_all(tf.is_finite(v)) for v in tf.global_variables()
-          if v.dtype.base_dtype.is_floating])
+      self._finite = tf.reduce_all(
+        [
+          tf.reduce_all(tf.is_finite(v))
+          for v in tf.global_variables()
+          if v.dtype.base_dtype.is_floating
+        ]
+      )
 
   def after_create_session(self, session, coord):
     del coord
@@ -219,9 +250,10 @@ class Checkpoints(StepValues):
       self._save(session, step)
 
   def after_step(self, run_context, step):
-    if (step // self._steps_per_epoch
-        > self._saved_step // self._steps_per_epoch
-        or time.time() - self._saved_at >= self._save_secs):
+    if (
+      step // self._steps_per_epoch > self._saved_step // self._steps_per_epoch
+      or time.time() - self._saved_at >= self._save_secs
+    ):
       self._save(run_context.session, step)
 
   def end(self, session):
@@ -231,8 +263,9 @@ class Checkpoints(StepValues):
 
   def _save(self, session, step):
     if not session.run(self._finite):
-      raise UserError(not_finite('a variable is not finite', step,
-                                 self._train_dir))
+      raise UserError(
+        not_finite('a variable is not finite', step, self._train_dir)
+      )
     prefix = os.path.join(self._train_dir, checkpoints.NAME)
     try:
       # First: a checkpoint that has an index then lacks nothing.

@@ -22,7 +22,8 @@ def settings_of(prefix, data_dir):
   settings = config.read_flagfile(os.path.dirname(prefix) or '.')
   if settings and data_dir:
     settings = settings._replace(
-        data=settings.data._replace(data_dir=os.path.abspath(data_dir)))
+      data=settings.data._replace(data_dir=os.path.abspath(data_dir))
+    )
   return settings
 
 
@@ -41,15 +42,26 @@ def graph(settings, scratch):
   with tf.Graph().as_default() as built:
     # As many towers, wherever they run now.
     train_graph = training_graph.build(
-        settings, source, scratch,
-        training_graph.Replica(towers=('',) * settings.num_gpus),
-        restored=True)
+      settings,
+      source,
+      scratch,
+      training_graph.Replica(towers=('',) * settings.num_gpus),
+      restored=True,
+    )
   return built, train_graph.feed
 
 
 def eval_settings(settings, prefix, batch_norm):
   """options.Eval of a run: its test images, by either statistics."""
   return options.Eval(
-      checkpoint=prefix, split='test', batch_norm=batch_norm, weights='trained',
-      mirrored=settings.mirrored, confusion_png='', seed=settings.seed, data=settings.data, batches=settings.batches,
-      model=settings.model)
+    checkpoint=prefix,
+    split='test',
+    batch_norm=batch_norm,
+    weights='trained',
+    mirrored=settings.mirrored,
+    confusion_png='',
+    seed=settings.seed,
+    data=settings.data,
+    batches=settings.batches,
+    model=settings.model,
+  )

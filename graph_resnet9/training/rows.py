@@ -2,17 +2,25 @@
 
 import json
 import os
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from absl import logging
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.errors import UserError
 from graph_resnet9 import files
+from graph_resnet9.errors import UserError
 
 METRICS = 'metrics.jsonl'
-HEADER = ('epoch', 'lr', 'train s', 'train loss', 'train acc', 'test loss',
-          'test acc', 'total s')
+HEADER = (
+  'epoch',
+  'lr',
+  'train s',
+  'train loss',
+  'train acc',
+  'test loss',
+  'test acc',
+  'total s',
+)
 _WIDTH = 10
 
 
@@ -24,13 +32,14 @@ class Row(NamedTuple):
   train_secs is their time. total_secs is the training time since step 0,
   evaluation and saving at the end of an epoch not counted.
   """
+
   epoch: float
   step: int
   dataset: str
   learning_rate: float
   train_secs: float
-  train_loss: Optional[float]
-  train_accuracy: Optional[float]
+  train_loss: float | None
+  train_accuracy: float | None
   test_loss: float
   test_accuracy: float
   total_secs: float
@@ -41,10 +50,16 @@ def table_header():
 
 
 def table_row(row):
-  cells = ('%g' % round(row.epoch, 2), '%.4f' % row.learning_rate,
-           '%.1f' % row.train_secs, _number(row.train_loss),
-           _percent(row.train_accuracy), _number(row.test_loss),
-           _percent(row.test_accuracy), '%.1f' % row.total_secs)
+  cells = (
+    '%g' % round(row.epoch, 2),
+    '%.4f' % row.learning_rate,
+    '%.1f' % row.train_secs,
+    _number(row.train_loss),
+    _percent(row.train_accuracy),
+    _number(row.test_loss),
+    _percent(row.test_accuracy),
+    '%.1f' % row.total_secs,
+  )
   return ' '.join(cell.rjust(_WIDTH) for cell in cells)
 
 
@@ -84,7 +99,7 @@ def _row(line):
       if kind in (int, str):
         fits = isinstance(value, kind)
       elif value is None:
-        fits = kind == Optional[float]
+        fits = kind == float | None
       else:
         fits = isinstance(value, (int, float))
         value = float(value)
@@ -98,17 +113,28 @@ def _row(line):
 
 def write_rows(train_dir, rows):
   """Replaces metrics.jsonl: complete at any moment, whatever kills us."""
-  files.write(os.path.join(train_dir, METRICS),
-              ''.join(json.dumps(row._asdict()) + '\n' for row in rows))
+  files.write(
+    os.path.join(train_dir, METRICS),
+    ''.join(json.dumps(row._asdict()) + '\n' for row in rows),
+  )
 
 
 def write_summary(writer, row, images):
   """Adds a row to TensorBoard's event file, and the images/s of its steps."""
-  scalars = {'epoch/' + name: value for name, value in row._asdict().items()
-             if isinstance(value, float) and name != 'epoch'}
+  scalars = {
+    'epoch/' + name: value
+    for name, value in row._asdict().items()
+    if isinstance(value, float) and name != 'epoch'
+  }
   if row.train_secs > 0:
     scalars['epoch/images_per_sec'] = images / row.train_secs
-  writer.add_summary(tf.Summary(value=[
-      tf.Summary.Value(tag=tag, simple_value=value)
-      for tag, value in scalars.items()]), row.step)
+  writer.add_summary(
+    tf.Summary(
+      value=[
+        tf.Summary.Value(tag=tag, simple_value=value)
+        for tag, value in scalars.items()
+      ]
+    ),
+    row.step,
+  )
   writer.flush()

@@ -32,8 +32,11 @@ def add(images, loss, accuracy, learning_rate):
     EPOCH_SUMMARIES: + 1, and + 1 for each trainable variable.
     UPDATE_OPS is read; it must hold those of the training alone.
   """
-  for name, value in (('loss', loss), ('accuracy', accuracy),
-                      ('learning_rate', learning_rate)):
+  for name, value in (
+    ('loss', loss),
+    ('accuracy', accuracy),
+    ('learning_rate', learning_rate),
+  ):
     tf.summary.scalar('train/' + name, value)
   for name, (mean_gap, variance_gap) in gaps().items():
     tf.summary.scalar('gap_mean/' + name, mean_gap)
@@ -70,13 +73,16 @@ def gaps():
   for name, statistics in found.items():
     with tf.name_scope('gap'):
       (stored_mean, mean), (stored_variance, variance) = (
-          statistics[1], statistics[2])
+        statistics[1],
+        statistics[2],
+      )
       stored_variance += layers.BATCH_NORM_EPSILON
       variance += layers.BATCH_NORM_EPSILON
       least = 1e-4 * tf.reduce_mean(variance)
       result[name] = (
-          _root_mean((stored_mean - mean) ** 2 / tf.maximum(variance, least)),
-          _root_mean((tf.log(stored_variance / variance) / math.log(2)) ** 2))
+        _root_mean((stored_mean - mean) ** 2 / tf.maximum(variance, least)),
+        _root_mean((tf.log(stored_variance / variance) / math.log(2)) ** 2),
+      )
   return result
 
 
@@ -88,9 +94,11 @@ def _operands(update_op):
   """(stored, batch) of stored -= (1 - decay) * (stored - batch)."""
   handle, change = update_op.inputs
   for factor in change.op.inputs:
-    if (factor.op.type == 'Sub'
-        and factor.op.inputs[0].op.type == 'ReadVariableOp'
-        and factor.op.inputs[0].op.inputs[0].op is handle.op):
+    if (
+      factor.op.type == 'Sub'
+      and factor.op.inputs[0].op.type == 'ReadVariableOp'
+      and factor.op.inputs[0].op.inputs[0].op is handle.op
+    ):
       return tuple(factor.op.inputs)
   raise ValueError('not the update of a moving average: %s' % update_op.name)
 
@@ -116,13 +124,13 @@ def grid(images):
   """
   side = min(_GRID_SIDE, math.isqrt(int(images.shape[0])))
   with tf.name_scope('grid'):
-    pixels = images[:side ** 2] * augment.STD + augment.MEAN
+    pixels = images[: side**2] * augment.STD + augment.MEAN
     pixels = tf.saturate_cast(tf.round(pixels), tf.uint8)
-    rows = tf.reshape(
-        pixels, [side, side, augment.SIDE, augment.SIDE, 3])
+    rows = tf.reshape(pixels, [side, side, augment.SIDE, augment.SIDE, 3])
     return tf.reshape(
-        tf.transpose(rows, [0, 2, 1, 3, 4]),
-        [1, side * augment.SIDE, side * augment.SIDE, 3])
+      tf.transpose(rows, [0, 2, 1, 3, 4]),
+      [1, side * augment.SIDE, side * augment.SIDE, 3],
+    )
 
 
 def _weights(loss):
@@ -145,6 +153,6 @@ def _sample(weights):
   """At most about 65,536 of the values, in [n]; those not finite become 0."""
   values = tf.reshape(weights, [-1])
   # An odd stride meets every filter, since these are a power of two.
-  values = values[::int(values.shape[0]) // _MOST_VALUES | 1]
+  values = values[:: int(values.shape[0]) // _MOST_VALUES | 1]
   # The op refuses what is not finite, but the loss has to be looked at first.
-  return tf.where_v2(tf.is_finite(values), values, 0.)
+  return tf.where_v2(tf.is_finite(values), values, 0.0)

@@ -28,8 +28,10 @@ def hooks(step, batch_size, steps_per_epoch, train_dir):
   Returns:
     List of SessionRunHook.
   """
-  return [ImagesPerSec(step, batch_size, train_dir),
-          EpochSummaries(step, steps_per_epoch, train_dir)]
+  return [
+    ImagesPerSec(step, batch_size, train_dir),
+    EpochSummaries(step, steps_per_epoch, train_dir),
+  ]
 
 
 class ImagesPerSec(hooks_lib.StepValues):
@@ -48,7 +50,7 @@ class ImagesPerSec(hooks_lib.StepValues):
   def after_create_session(self, session, coord):
     del session, coord
     self._writer = tf.summary.FileWriterCache.get(self._train_dir)
-    self._steps, self._secs = -_PLANNING_STEPS, 0.
+    self._steps, self._secs = -_PLANNING_STEPS, 0.0
 
   def before_run(self, run_context):
     self._begin = time.perf_counter()
@@ -59,10 +61,18 @@ class ImagesPerSec(hooks_lib.StepValues):
     if self._steps > 0:
       self._secs += time.perf_counter() - self._begin
     if self._steps == STEPS:
-      self._writer.add_summary(tf.Summary(value=[tf.Summary.Value(
-          tag='train/images_per_sec',
-          simple_value=STEPS * self._batch_size / self._secs)]), step)
-      self._steps, self._secs = 0, 0.
+      self._writer.add_summary(
+        tf.Summary(
+          value=[
+            tf.Summary.Value(
+              tag='train/images_per_sec',
+              simple_value=STEPS * self._batch_size / self._secs,
+            )
+          ]
+        ),
+        step,
+      )
+      self._steps, self._secs = 0, 0.0
 
 
 class EpochSummaries(hooks_lib.StepValues):

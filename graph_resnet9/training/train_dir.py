@@ -7,11 +7,11 @@ import socket
 
 from absl import logging
 
+from graph_resnet9 import files
+from graph_resnet9.checkpoints import choose as checkpoints
 from graph_resnet9.cli import config
 from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
-from graph_resnet9.checkpoints import choose as checkpoints
-from graph_resnet9 import files
 from graph_resnet9.training import rows as report
 
 LOCK = 'train.lock'
@@ -39,9 +39,10 @@ def opened(settings):
       yield checkpoints.newest_whole(train_dir, prefix)
     elif report.read_rows(train_dir):
       raise UserError(
-          '--train_dir=%s: %s tells of a run, but there is no checkpoint of it; '
-          'restore one, or give another --train_dir to start anew' %
-          (train_dir, report.METRICS))
+        '--train_dir=%s: %s tells of a run, but there is no checkpoint of it; '
+        'restore one, or give another --train_dir to start anew'
+        % (train_dir, report.METRICS)
+      )
     else:
       yield None
 
@@ -54,9 +55,10 @@ def _check_flags(train_dir, settings):
     for name in new:
       if name not in options.SESSION_FLAGS and new[name] != old[name]:
         raise UserError(
-            '--train_dir=%s: holds a run with --%s=%s, not %s; give the same '
-            'flags to resume it, or another --train_dir' %
-            (train_dir, name, old[name], new[name]))
+          '--train_dir=%s: holds a run with --%s=%s, not %s; give the same '
+          'flags to resume it, or another --train_dir'
+          % (train_dir, name, old[name], new[name])
+        )
 
 
 @contextlib.contextmanager
@@ -72,8 +74,9 @@ def _locked(train_dir):
   """
   path = os.path.join(train_dir, LOCK)
   try:
-    lock = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+',
-                errors='replace')
+    lock = open(
+      os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+', errors='replace'
+    )
   except OSError as e:
     raise UserError('%s: cannot be written: %s' % (path, e.strerror)) from None
   with lock:
@@ -81,13 +84,17 @@ def _locked(train_dir):
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise UserError(
-          '--train_dir=%s: process %s is training in it; wait until it ends, or '
-          'give another --train_dir' %
-          (train_dir, lock.read(200).strip() or '(unknown)')) from None
+        '--train_dir=%s: process %s is training in it; wait until it ends, or '
+        'give another --train_dir'
+        % (train_dir, lock.read(200).strip() or '(unknown)')
+      ) from None
     except OSError as e:
       logging.warning(
-          '--train_dir=%s: this file system has no locks (%s); see to it that '
-          'only one training uses the directory', train_dir, e.strerror)
+        '--train_dir=%s: this file system has no locks (%s); see to it that '
+        'only one training uses the directory',
+        train_dir,
+        e.strerror,
+      )
     with contextlib.suppress(OSError):  # A full disk: the lock holds anyway.
       lock.truncate(0)
       lock.write('%d on %s\n' % (os.getpid(), socket.gethostname()))

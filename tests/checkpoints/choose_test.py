@@ -7,17 +7,14 @@ import shutil
 from unittest import mock
 
 from absl.testing import absltest
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.errors import UserError
 from graph_resnet9.checkpoints import choose as checkpoints
+from graph_resnet9.errors import UserError
 from tests import helpers
 
 
 class CheckpointsTest(absltest.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -35,26 +32,34 @@ class CheckpointsTest(absltest.TestCase):
   def flipped(self):
     content = self.data.read_bytes()
     middle = len(content) // 2
-    return (content[:middle] + bytes([content[middle] ^ 255])
-            + content[middle + 1:])
+    return (
+      content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+    )
 
   def test_damaged_newest_checkpoint_gives_way_to_the_one_before(self):
     index = self.dir / 'model.ckpt-16.index'
     content = self.data.read_bytes()
     for what, path, damage in (
-        ('truncated', self.data, content[:len(content) // 2]),
-        ('empty', self.data, b''), ('flipped', self.data, self.flipped()),
-        ('missing', self.data, None), ('empty index', index, b'')):
+      ('truncated', self.data, content[: len(content) // 2]),
+      ('empty', self.data, b''),
+      ('flipped', self.data, self.flipped()),
+      ('missing', self.data, None),
+      ('empty index', index, b''),
+    ):
       with self.subTest(what):
         shutil.rmtree(self.dir)
         shutil.copytree(self.done, self.dir)
         path.unlink() if damage is None else path.write_bytes(damage)
         with self.assertLogs('absl', level='WARNING') as logs:
           self.assertEqual(self.resume(), 0)
-        warning, = logs.output
+        (warning,) = logs.output
         self.assertRegex(warning, 'ckpt-16: damaged.*going on from .*ckpt-8. ')
-        self.assertEqual(helpers.differing(
-            self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'), [])
+        self.assertEqual(
+          helpers.differing(
+            self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'
+          ),
+          [],
+        )
         aside = self.dir / ('damaged-1-' + path.name)
         if damage is not None:
           self.assertEqual(aside.read_bytes(), damage)
@@ -67,9 +72,11 @@ class CheckpointsTest(absltest.TestCase):
   def test_nothing_is_read_twice(self):
     read = []
     load = tf.train.load_checkpoint
+
     def loading(prefix):
       read.append(os.path.basename(prefix))
       return load(prefix)
+
     self.data.write_bytes(b'')
     with mock.patch.object(tf.train, 'load_checkpoint', loading):
       self.resume()
@@ -77,21 +84,26 @@ class CheckpointsTest(absltest.TestCase):
 
   def test_index_of_endless_size_is_damage(self):
     load = tf.train.load_checkpoint
+
     def loading(prefix):
       if prefix.endswith('-16'):
         raise MemoryError('std::bad_alloc')
       return load(prefix)
+
     with mock.patch.object(tf.train, 'load_checkpoint', loading):
       with self.assertLogs('absl', level='WARNING') as logs:
         self.assertEqual(self.resume(), 0)
-    self.assertIn('ckpt-16: damaged checkpoint (std::bad_alloc)', logs.output[0])
+    self.assertIn(
+      'ckpt-16: damaged checkpoint (std::bad_alloc)', logs.output[0]
+    )
 
   def test_all_damaged_is_an_error_that_changes_nothing(self):
     for path in self.dir.glob('model.ckpt-*.data*'):
       path.write_bytes(b'')
     before = sorted(os.listdir(self.dir))
     with self.assertRaisesRegex(
-        UserError, 'every checkpoint is damaged: .*-16 .*-8 .*-0 '):
+      UserError, 'every checkpoint is damaged: .*-16 .*-8 .*-0 '
+    ):
       self.resume()
     self.assertEqual(sorted(os.listdir(self.dir)), before)
 
@@ -110,8 +122,10 @@ class CheckpointsTest(absltest.TestCase):
     self.assertEqual(sorted(os.listdir(self.dir)), before)
 
   def test_damaged_checkpoint_of_eval_is_named_with_the_one_before(self):
-    for step, text in ((16, 'ckpt-16: damaged .* the one before is .*ckpt-8$'),
-                       (0, 'ckpt-0: damaged .* there is none before it$')):
+    for step, text in (
+      (16, 'ckpt-16: damaged .* the one before is .*ckpt-8$'),
+      (0, 'ckpt-0: damaged .* there is none before it$'),
+    ):
       prefix = self.dir / ('model.ckpt-%d' % step)
       prefix.with_suffix('.ckpt-%d.index' % step).write_bytes(b'')
       with self.assertRaisesRegex(UserError, text):
@@ -119,17 +133,23 @@ class CheckpointsTest(absltest.TestCase):
 
   def test_bad_state_file_does_not_start_at_step_0(self):
     state = self.dir / 'checkpoint'
-    for content in (None, b'', b'\xff\x00garbage', b'model_checkpoint_path: "',
-                    b'model_checkpoint_path: ""',
-                    b'model_checkpoint_path: "model.ckpt-99"'):
+    for content in (
+      None,
+      b'',
+      b'\xff\x00garbage',
+      b'model_checkpoint_path: "',
+      b'model_checkpoint_path: ""',
+      b'model_checkpoint_path: "model.ckpt-99"',
+    ):
       with self.subTest(content=content):
         state.unlink() if content is None else state.write_bytes(content)
         with self.assertLogs('absl', level='WARNING') as logs:
           self.assertEqual(self.resume(), 0)
         self.assertIn('using the newest one', logs.output[0])
         self.assertLen(logs.output, 1)
-        self.assertEqual(checkpoints.newest(str(self.dir)),
-                         str(self.dir / 'model.ckpt-16'))
+        self.assertEqual(
+          checkpoints.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
+        )
 
   def test_directory_as_state_file_is_kept_under_another_name(self):
     (self.dir / 'checkpoint').unlink()
@@ -137,8 +157,9 @@ class CheckpointsTest(absltest.TestCase):
     (self.dir / 'checkpoint' / 'mine').touch()
     self.assertEqual(self.resume(), 0)
     self.assertTrue((self.dir / 'damaged-1-checkpoint' / 'mine').exists())
-    self.assertEqual(checkpoints.newest(str(self.dir)),
-                     str(self.dir / 'model.ckpt-16'))
+    self.assertEqual(
+      checkpoints.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
+    )
 
   def test_state_file_without_any_checkpoint_is_an_error(self):
     for path in self.dir.glob('model.ckpt*'):
@@ -159,8 +180,12 @@ class CheckpointsTest(absltest.TestCase):
     (self.dir / 'model.ckpt-0.meta').write_bytes(b'x')
     (self.dir / 'model.ckpt-0.data-00000-of-00001').write_bytes(b'x')
     self.assertEqual(self.resume(), 0)
-    self.assertEqual(helpers.differing(
-        self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'), [])
+    self.assertEqual(
+      helpers.differing(
+        self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'
+      ),
+      [],
+    )
 
   def test_save_that_fails_says_why_and_leaves_nothing(self):
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -169,55 +194,73 @@ class CheckpointsTest(absltest.TestCase):
     (self.dir / 'checkpoint').unlink()
     (self.dir / 'metrics.jsonl').unlink()
     save = tf.train.Saver.save
+
     def saving(*args, **kwargs):
       resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 10, limit[1]))
       try:
         return save(*args, **kwargs)
       finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
     with mock.patch.object(tf.train.Saver, 'save', saving):
       with self.assertRaisesRegex(
-          UserError, r'--train_dir=%s: cannot save a checkpoint: .*File too '
-          r'large$' % self.dir):
+        UserError,
+        r'--train_dir=%s: cannot save a checkpoint: .*File too '
+        r'large$' % self.dir,
+      ):
         self.resume()
     self.assertEqual(list(self.dir.glob('model.ckpt*')), [])
     self.assertEqual(self.resume(), 0)
 
   def test_lost_process_of_a_cluster_is_no_save_that_failed(self):
-    lost = [tf.errors.AbortedError(None, None, 'lost'),
-            tf.errors.UnavailableError(None, None, 'lost')]
+    lost = [
+      tf.errors.AbortedError(None, None, 'lost'),
+      tf.errors.UnavailableError(None, None, 'lost'),
+    ]
     save = tf.train.Saver.save
+
     def saving(saver, session, prefix, step, **kwargs):
       if step == 8 and lost:
         raise lost.pop()
       return save(saver, session, prefix, step, **kwargs)
+
     shutil.rmtree(self.dir)
     with mock.patch.object(tf.train.Saver, 'save', saving):
       self.assertEqual(self.resume(), 0)
     self.assertEqual(lost, [])
-    self.assertEqual(helpers.differing(
-        self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'), [])
+    self.assertEqual(
+      helpers.differing(
+        self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'
+      ),
+      [],
+    )
 
   def test_whole_checkpoint_that_nothing_names_is_kept(self):
     for path in self.dir.glob('model.ckpt-16.*'):
       shutil.copy(path, self.dir / path.name.replace('16', '99'))
     self.resume()
-    self.assertEqual(helpers.differing(
-        self.dir / 'model.ckpt-99', self.done / 'model.ckpt-16'), [])
+    self.assertEqual(
+      helpers.differing(
+        self.dir / 'model.ckpt-99', self.done / 'model.ckpt-16'
+      ),
+      [],
+    )
 
   def test_every_save_has_a_graph_that_can_be_read(self):
     for prefix in (0, 8, 16):
       with tf.Graph().as_default():
         tf.train.import_meta_graph(
-            str(self.dir / ('model.ckpt-%d.meta' % prefix)))
+          str(self.dir / ('model.ckpt-%d.meta' % prefix))
+        )
 
   def test_moved_train_dir_still_works(self):
     moved = self.dir.with_name('moved')
     shutil.copytree(self.done, moved)
     shutil.rmtree(self.dir)
     self.assertEqual(helpers.train(moved)[0], 0)
-    self.assertEqual(checkpoints.newest(str(moved)),
-                     str(moved / 'model.ckpt-16'))
+    self.assertEqual(
+      checkpoints.newest(str(moved)), str(moved / 'model.ckpt-16')
+    )
 
   def test_prefix_of_takes_the_three_forms(self):
     prefix = str(self.dir / 'model.ckpt-16')
@@ -232,10 +275,12 @@ class CheckpointsTest(absltest.TestCase):
     found = checkpoints.shapes(prefix)
     with tf.Graph().as_default():
       checkpoints.check(
-          prefix, found, {'prep/bn/gamma': tf.get_variable('any', [4])})
+        prefix, found, {'prep/bn/gamma': tf.get_variable('any', [4])}
+      )
       for name, shape, message in (
-          ('prep/bn/beta', [5], r'prep/bn/beta is \[4\] there and \[5\]'),
-          ('extra', [4], 'holds no variable extra')):
+        ('prep/bn/beta', [5], r'prep/bn/beta is \[4\] there and \[5\]'),
+        ('extra', [4], 'holds no variable extra'),
+      ):
         with self.assertRaisesRegex(UserError, message):
           checkpoints.check(prefix, found, {name: tf.get_variable(name, shape)})
 

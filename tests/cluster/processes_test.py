@@ -18,8 +18,8 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 from graph_resnet9.checkpoints import choose as checkpoints
-from graph_resnet9.training import rows as report
 from graph_resnet9.cluster import sockets
+from graph_resnet9.training import rows as report
 from tests import helpers
 
 # A deadline against hangs, not a measurement.
@@ -44,9 +44,13 @@ class Cluster:
     self.train_dir = self.folder / 'train'
     self._hosts = ['127.0.0.1:%d' % port for port in free_ports(1 + workers)]
     self._flags = {
-        **helpers.TINY, 'ps_hosts': self._hosts[0],
-        'worker_hosts': ','.join(self._hosts[1:]), 'train_dir': self.train_dir,
-        'wait_secs': 120, **flags}
+      **helpers.TINY,
+      'ps_hosts': self._hosts[0],
+      'worker_hosts': ','.join(self._hosts[1:]),
+      'train_dir': self.train_dir,
+      'wait_secs': 120,
+      **flags,
+    }
     self._processes = {}
 
   def hosts(self, job):
@@ -54,13 +58,18 @@ class Cluster:
 
   def start(self, job, index=0):
     """Starts a process, or starts it again."""
-    arguments = helpers.arguments(
-        **self._flags, job_name=job, task_index=index)
-    with open(self._path(job, index, 'out'), 'a') as out, open(
-        self._path(job, index, 'err'), 'a') as err:
+    arguments = helpers.arguments(**self._flags, job_name=job, task_index=index)
+    with (
+      open(self._path(job, index, 'out'), 'a') as out,
+      open(self._path(job, index, 'err'), 'a') as err,
+    ):
       self._processes[job, index] = subprocess.Popen(
-          [sys.executable, '-m', 'graph_resnet9.train', *arguments],
-          cwd=helpers.ROOT, stdout=out, stderr=err, env=helpers.environment())
+        [sys.executable, '-m', 'graph_resnet9.train', *arguments],
+        cwd=helpers.ROOT,
+        stdout=out,
+        stderr=err,
+        env=helpers.environment(),
+      )
 
   def _path(self, job, index, kind):
     return self.folder / ('%s%d.%s' % (job, index, kind))
@@ -82,21 +91,27 @@ class Cluster:
 
   def step(self):
     """The step of the newest row of the table."""
-    rows = (report.read_rows(str(self.train_dir))
-            if self.train_dir.is_dir() else [])
+    rows = (
+      report.read_rows(str(self.train_dir)) if self.train_dir.is_dir() else []
+    )
     return rows[-1].step if rows else 0
 
   def wait_for(self, what):
     """Waits until what() is true, and all processes run meanwhile."""
     deadline = time.monotonic() + PATIENCE_SECS
     while not what():
-      ended = [key for key, each in self._processes.items()
-               if each.poll() is not None]
+      ended = [
+        key for key, each in self._processes.items() if each.poll() is not None
+      ]
       if ended or time.monotonic() > deadline:
-        raise AssertionError('%s ended' % ended if ended else 'in vain', {
+        raise AssertionError(
+          '%s ended' % ended if ended else 'in vain',
+          {
             path.name: path.read_text()[-2000:]
-            for path in self.folder.glob('*.*')})
-      time.sleep(.1)
+            for path in self.folder.glob('*.*')
+          },
+        )
+      time.sleep(0.1)
 
   def saved_step(self):
     """The step of the newest checkpoint."""
@@ -109,8 +124,11 @@ class Cluster:
 
   def joins(self, index):
     """Starts a worker and waits until it and the chief are at work."""
-    said = lambda: (self.said('worker', index).count('joined')
-                    if self._path('worker', index, 'out').exists() else 0)
+    said = lambda: (
+      self.said('worker', index).count('joined')
+      if self._path('worker', index, 'out').exists()
+      else 0
+    )
     before = said()
     self.start('worker', index)
     self.wait_for(lambda: said() > before)
@@ -123,7 +141,6 @@ class Cluster:
 
 
 class ClusterTest(parameterized.TestCase):
-
   def cluster(self, **flags):
     folder = tempfile.mkdtemp()
     self.addCleanup(shutil.rmtree, folder)
@@ -169,8 +186,9 @@ class ClusterTest(parameterized.TestCase):
     self.assertEqual(cluster.code('worker', 0), 143)
     self.assertEqual(cluster.code('ps'), 0)
     self.assertEqual(cluster.code('worker', 1), 1)
-    self.assertIn('the chief has ended at step',
-                  cluster.said('worker', 1, 'err'))
+    self.assertIn(
+      'the chief has ended at step', cluster.said('worker', 1, 'err')
+    )
     for job, index in (('ps', 0), ('worker', 0), ('worker', 1)):
       self.assertNotIn('Traceback', cluster.said(job, index, 'err'))
 
@@ -178,21 +196,24 @@ class ClusterTest(parameterized.TestCase):
     """Four clusters at once, in each of which somebody is missing."""
     cases = []
     for start, silent, sync in (
-        ([('worker', 0)], 'ps', False),
-        ([('ps', 0)], 'worker', False),
-        ([('ps', 0), ('worker', 1)], 'worker', False),
-        ([('ps', 0), ('worker', 0)], 'worker', True)):
+      ([('worker', 0)], 'ps', False),
+      ([('ps', 0)], 'worker', False),
+      ([('ps', 0), ('worker', 1)], 'worker', False),
+      ([('ps', 0), ('worker', 0)], 'worker', True),
+    ):
       cluster = self.cluster(sync=sync, wait_secs=8)
       for job, index in start:
         cluster.start(job, index)
-      cases.append((cluster, start[-1], cluster.hosts(silent)[
-          1 if sync else 0]))
+      cases.append(
+        (cluster, start[-1], cluster.hosts(silent)[1 if sync else 0])
+      )
     for cluster, (job, index), host in cases:
       with self.subTest(job=job, index=index, missing=host):
         self.assertEqual(cluster.code(job, index), 1)
         self.assertRegex(
-            cluster.said(job, index, 'err').splitlines()[-1],
-            'train: .*%s.*: has not answered for 8 s' % host)
+          cluster.said(job, index, 'err').splitlines()[-1],
+          'train: .*%s.*: has not answered for 8 s' % host,
+        )
 
   def test_chief_that_never_begins_ends_the_wait(self):
     cluster = self.cluster(wait_secs=8)
@@ -202,8 +223,9 @@ class ClusterTest(parameterized.TestCase):
       cluster.start('worker', 1)
       self.assertEqual(cluster.code('worker', 1), 1)
     self.assertRegex(
-        cluster.said('worker', 1, 'err').splitlines()[-1],
-        'train: %s:%s: the chief has not initialised' % (name, port))
+      cluster.said('worker', 1, 'err').splitlines()[-1],
+      'train: %s:%s: the chief has not initialised' % (name, port),
+    )
 
   def test_parameter_server_that_is_gone_ends_the_wait_by_name(self):
     cluster = self.cluster(epochs=100000, wait_secs=8)
@@ -213,8 +235,9 @@ class ClusterTest(parameterized.TestCase):
     cluster.kill('ps')
     self.assertEqual(cluster.code('worker', 0), 1)
     self.assertRegex(
-        cluster.said('worker', 0, 'err').splitlines()[-1],
-        'train: %s: has not answered for 8 s' % cluster.hosts('ps')[0])
+      cluster.said('worker', 0, 'err').splitlines()[-1],
+      'train: %s: has not answered for 8 s' % cluster.hosts('ps')[0],
+    )
 
   def test_sigterm_ends_a_parameter_server_without_workers(self):
     cluster = self.cluster()
@@ -239,13 +262,22 @@ class LocalClusterTest(absltest.TestCase):
 
   def start(self, train_dir):
     flags = helpers.arguments(
-        flagfile='flags/cluster_sync.flags', epochs=60, width=4,
-        train_examples=512, test_examples=100, batch_size=64,
-        train_dir=train_dir)
+      flagfile='flags/cluster_sync.flags',
+      epochs=60,
+      width=4,
+      train_examples=512,
+      test_examples=100,
+      batch_size=64,
+      train_dir=train_dir,
+    )
     return subprocess.Popen(
-        ['scripts/local_cluster.sh', *flags], cwd=helpers.ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=helpers.environment(PYTHON=sys.executable))
+      ['scripts/local_cluster.sh', *flags],
+      cwd=helpers.ROOT,
+      text=True,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      env=helpers.environment(PYTHON=sys.executable),
+    )
 
   def test_sigterm_saves_and_the_same_command_resumes(self):
     folder = self.create_tempdir().full_path

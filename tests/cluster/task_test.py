@@ -8,10 +8,10 @@ from absl.testing import parameterized
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.cli import settings as options
-from graph_resnet9.errors import UserError
 from graph_resnet9.cluster import servers as cluster
 from graph_resnet9.cluster import sockets
 from graph_resnet9.cluster import task
+from graph_resnet9.errors import UserError
 from tests import helpers
 
 HOSTS = dict(ps_hosts='a:1,b:2', worker_hosts='c:3,d:4,e:5')
@@ -27,7 +27,6 @@ def of_tf_config(config):
 
 
 class TaskTest(parameterized.TestCase):
-
   def test_without_a_cluster(self):
     alone = of_flags()
     self.assertTrue(alone.alone and alone.chief)
@@ -41,23 +40,37 @@ class TaskTest(parameterized.TestCase):
     self.assertEqual(second.ps, ('a:1', 'b:2'))
     self.assertEqual(second.needed(False), ('a:1', 'b:2', 'c:3'))
     self.assertEqual(second.needed(True), ('a:1', 'b:2', 'c:3', 'd:4', 'e:5'))
-    self.assertEqual(of_flags(job_name='ps', task_index=1, **HOSTS).hosts[1],
-                     'b:2')
+    self.assertEqual(
+      of_flags(job_name='ps', task_index=1, **HOSTS).hosts[1], 'b:2'
+    )
 
-  @parameterized.parameters(
-      ('worker', 1, 'worker', 1), ('ps', 0, 'ps', 0))
+  @parameterized.parameters(('worker', 1, 'worker', 1), ('ps', 0, 'ps', 0))
   def test_of_tf_config(self, kind, index, job, expected):
-    found = of_tf_config(json.dumps({
-        'cluster': {'ps': ['a:1'], 'worker': ['c:3', 'd:4']},
-        'task': {'type': kind, 'index': index}}))
+    found = of_tf_config(
+      json.dumps(
+        {
+          'cluster': {'ps': ['a:1'], 'worker': ['c:3', 'd:4']},
+          'task': {'type': kind, 'index': index},
+        }
+      )
+    )
     self.assertEqual((found.job, found.index), (job, expected))
     self.assertEqual(found.workers, ('c:3', 'd:4'))
 
   @parameterized.parameters(('chief', 0, 0), ('worker', 0, 1), ('worker', 1, 2))
   def test_a_chief_in_tf_config_is_worker_0(self, kind, index, expected):
-    found = of_tf_config(json.dumps({
-        'cluster': {'ps': ['a:1'], 'chief': ['c:3'], 'worker': ['d:4', 'e:5']},
-        'task': {'type': kind, 'index': index}}))
+    found = of_tf_config(
+      json.dumps(
+        {
+          'cluster': {
+            'ps': ['a:1'],
+            'chief': ['c:3'],
+            'worker': ['d:4', 'e:5'],
+          },
+          'task': {'type': kind, 'index': index},
+        }
+      )
+    )
     self.assertEqual((found.job, found.index), ('worker', expected))
     self.assertEqual(found.workers, ('c:3', 'd:4', 'e:5'))
 
@@ -70,28 +83,38 @@ class TaskTest(parameterized.TestCase):
     self.assertTrue(of_tf_config('').alone)
 
   @parameterized.parameters(
-      '[]', '{"cluster": 3}', '{"cluster": {"ps": ["a:1"]}}', 'garbage',
-      '{"cluster": {"ps": [1], "worker": ["b:2"]}, "task": {"type": "ps", '
-      '"index": 0}}', '{"cluster": {"ps": ["a:1"], "worker": ["b:2"]}, "task": '
-      '{"type": "evaluator", "index": 0}}', '{"cluster": {"ps": ["a:1"], '
-      '"worker": ["b:2"]}, "task": {"type": "ps", "index": "x"}}')
+    '[]',
+    '{"cluster": 3}',
+    '{"cluster": {"ps": ["a:1"]}}',
+    'garbage',
+    '{"cluster": {"ps": [1], "worker": ["b:2"]}, "task": {"type": "ps", '
+    '"index": 0}}',
+    '{"cluster": {"ps": ["a:1"], "worker": ["b:2"]}, "task": '
+    '{"type": "evaluator", "index": 0}}',
+    '{"cluster": {"ps": ["a:1"], '
+    '"worker": ["b:2"]}, "task": {"type": "ps", "index": "x"}}',
+  )
   def test_damaged_tf_config(self, config):
     with self.assertRaisesRegex(UserError, 'TF_CONFIG'):
       of_tf_config(config)
 
   @parameterized.parameters(
-      (dict(ps_hosts='a:1', worker_hosts='b:2'), 'say with --job_name'),
-      (dict(job_name='ps', ps_hosts='a:1'), 'needs --ps_hosts and'),
-      (dict(job_name='worker', task_index=3, **HOSTS), 'there are 3 hosts'),
-      (dict(job_name='ps', ps_hosts='a:1', worker_hosts='b:2,a:1'),
-       'a:1: stands in --ps_hosts and in'),
-      (dict(sync=True), '--sync: needs a cluster'))
+    (dict(ps_hosts='a:1', worker_hosts='b:2'), 'say with --job_name'),
+    (dict(job_name='ps', ps_hosts='a:1'), 'needs --ps_hosts and'),
+    (dict(job_name='worker', task_index=3, **HOSTS), 'there are 3 hosts'),
+    (
+      dict(job_name='ps', ps_hosts='a:1', worker_hosts='b:2,a:1'),
+      'a:1: stands in --ps_hosts and in',
+    ),
+    (dict(sync=True), '--sync: needs a cluster'),
+  )
   def test_flags_that_contradict_themselves(self, flags, message):
     with self.assertRaisesRegex(UserError, message):
       of_flags(**flags)
 
-  @parameterized.parameters('a', 'a:0', 'a:65536', 'a:1,a:1', 'http://a:1',
-                            'a:b', ':1')
+  @parameterized.parameters(
+    'a', 'a:0', 'a:65536', 'a:1,a:1', 'http://a:1', 'a:b', ':1'
+  )
   def test_host_that_is_none(self, host):
     with self.assertRaisesRegex(Exception, 'must be HOST:PORT'):
       of_flags(job_name='ps', ps_hosts=host, worker_hosts='b:2')
@@ -99,18 +122,25 @@ class TaskTest(parameterized.TestCase):
   def test_variables_take_turns_and_the_rest_is_the_worker_s(self):
     found = of_flags(job_name='worker', task_index=1, **HOSTS)
     with tf.Graph().as_default(), tf.device(task.device_setter(found)):
-      variables = [tf.get_variable(name, [], use_resource=True)
-                   for name in 'xyz']
-      self.assertEqual([v.device for v in variables],
-                       ['/job:ps/task:%d' % i for i in (0, 1, 0)])
+      variables = [
+        tf.get_variable(name, [], use_resource=True) for name in 'xyz'
+      ]
+      self.assertEqual(
+        [v.device for v in variables],
+        ['/job:ps/task:%d' % i for i in (0, 1, 0)],
+      )
       self.assertEqual(tf.zeros([]).device, '/job:worker/task:1')
 
 
 class SocketsTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      ('127.0.0.1', True), ('localhost', True), ('127.3.4.5', True),
-      ('192.0.2.1', False), ('0.0.0.0', False), ('no.such.invalid', False))
+    ('127.0.0.1', True),
+    ('localhost', True),
+    ('127.3.4.5', True),
+    ('192.0.2.1', False),
+    ('0.0.0.0', False),
+    ('no.such.invalid', False),
+  )
   def test_loopback(self, name, expected):
     self.assertEqual(sockets.is_loopback(name), expected)
 
@@ -120,33 +150,44 @@ class SocketsTest(parameterized.TestCase):
     host = '127.0.0.1:%d' % port
     with self.subTest('bound'):
       self.assertFalse(sockets.answers(host))
-    server = cluster.start_server(task.Task(
-        'worker', 0, ('127.0.0.1:1',), (host,), 'loopback', 1.))
+    server = cluster.start_server(
+      task.Task('worker', 0, ('127.0.0.1:1',), (host,), 'loopback', 1.0)
+    )
     self.assertTrue(sockets.answers(host))
-    bound = [each.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
-             for each in sockets.listening(port)]
+    bound = [
+      each.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+      for each in sockets.listening(port)
+    ]
     self.assertEqual(bound, [b'lo\0'])
     del server
 
   def test_other_hosts_need_bind_all(self):
     with self.assertRaisesRegex(UserError, r'192.0.2.1:5:.*--bind=all'):
-      cluster.start_server(task.Task(
-          'ps', 0, ('192.0.2.1:5',), ('192.0.2.2:5',), 'loopback', 1.))
+      cluster.start_server(
+        task.Task('ps', 0, ('192.0.2.1:5',), ('192.0.2.2:5',), 'loopback', 1.0)
+      )
 
   def test_taken_port(self):
     with socket.create_server(('', 0)) as taken:
       port = taken.getsockname()[1]
       with self.assertRaisesRegex(UserError, ':%d: cannot listen' % port):
-        cluster.start_server(task.Task(
-            'ps', 0, ('127.0.0.1:%d' % port,), ('127.0.0.1:1',), 'loopback',
-            1.))
+        cluster.start_server(
+          task.Task(
+            'ps', 0, ('127.0.0.1:%d' % port,), ('127.0.0.1:1',), 'loopback', 1.0
+          )
+        )
 
   @parameterized.parameters(
-      (task.Task('worker', 0, ('127.0.0.1:1',), ('127.0.0.1:2',), 'all', .1),
-       False, '127.0.0.1:1'))
+    (
+      task.Task('worker', 0, ('127.0.0.1:1',), ('127.0.0.1:2',), 'all', 0.1),
+      False,
+      '127.0.0.1:1',
+    )
+  )
   def test_host_that_never_comes_is_named(self, found, sync, host):
-    with self.assertRaisesRegex(UserError, '%s: has not answered for 0.1 s' %
-                                host):
+    with self.assertRaisesRegex(
+      UserError, '%s: has not answered for 0.1 s' % host
+    ):
       cluster.wait_for(found, sync)
 
 

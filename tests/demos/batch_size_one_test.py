@@ -3,8 +3,6 @@
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.demos.cases import batch_size_one
@@ -16,14 +14,16 @@ SMALLEST = -np.log(np.float32(1) - np.float32(1e-7))
 
 
 class NetworkTest(parameterized.TestCase):
-
   def test_shapes_through_the_network(self):
     with tf.Graph().as_default() as graph:
       outputs = batch_size_one.network(tf.zeros([2, 98, 64]), training=True)
       self.assertEqual(outputs.shape, [2, 10])
       # Of a block: two convolutions, the projection, the sum.
-      relus = [op.outputs[0].shape.as_list() for op in graph.get_operations()
-               if op.type == 'Relu']
+      relus = [
+        op.outputs[0].shape.as_list()
+        for op in graph.get_operations()
+        if op.type == 'Relu'
+      ]
       self.assertEqual(relus, [[2, 49, 24]] * 4 + [[2, 25, 32]] * 4)
       pools = [op for op in graph.get_operations() if op.type == 'AvgPool']
       self.assertLen(pools, 1)
@@ -34,14 +34,23 @@ class NetworkTest(parameterized.TestCase):
       batch_size_one.network(tf.zeros([2, 98, 64]), training=True)
       bn = ['gamma', 'beta', 'moving_mean', 'moving_variance']
       self.assertCountEqual(
-          [v.op.name for v in tf.global_variables()],
-          ['conv/kernel', 'dense/kernel', 'dense/bias'] + [
-              'block%d/%s/%s' % (k, part, name) for k in (1, 2)
-              for part in ('first', 'second', 'projection')
-              for name in ['conv/kernel'] + ['bn/' + x for x in bn]])
-      kernels = {v.op.name: v.shape.as_list() for v in tf.trainable_variables()
-                 if v.op.name.endswith('kernel')}
-    self.assertEqual(kernels, {
+        [v.op.name for v in tf.global_variables()],
+        ['conv/kernel', 'dense/kernel', 'dense/bias']
+        + [
+          'block%d/%s/%s' % (k, part, name)
+          for k in (1, 2)
+          for part in ('first', 'second', 'projection')
+          for name in ['conv/kernel'] + ['bn/' + x for x in bn]
+        ],
+      )
+      kernels = {
+        v.op.name: v.shape.as_list()
+        for v in tf.trainable_variables()
+        if v.op.name.endswith('kernel')
+      }
+    self.assertEqual(
+      kernels,
+      {
         'conv/kernel': [9, 64, 16],
         'block1/first/conv/kernel': [9, 16, 24],
         'block1/second/conv/kernel': [9, 24, 24],
@@ -49,7 +58,9 @@ class NetworkTest(parameterized.TestCase):
         'block2/first/conv/kernel': [9, 24, 32],
         'block2/second/conv/kernel': [9, 32, 32],
         'block2/projection/conv/kernel': [1, 24, 32],
-        'dense/kernel': [32, 10]})
+        'dense/kernel': [32, 10],
+      },
+    )
 
   @parameterized.parameters((True, 12), (False, 0))
   def test_update_ops(self, training, count):
@@ -59,26 +70,32 @@ class NetworkTest(parameterized.TestCase):
 
 
 class ProbabilityLossTest(parameterized.TestCase):
-
   def run_loss(self, outputs, labels):
     """Losses, their gradients, and the share of gradients that are 0."""
     with tf.Graph().as_default(), tf.Session() as session:
       outputs = tf.constant(outputs, tf.float32)
       loss = batch_size_one.probability_loss(
-          outputs, tf.constant(labels, tf.int32))
-      return session.run([loss, tf.gradients(loss, outputs)[0],
-                          batch_size_one.without_gradient(loss, outputs)])
+        outputs, tf.constant(labels, tf.int32)
+      )
+      return session.run(
+        [
+          loss,
+          tf.gradients(loss, outputs)[0],
+          batch_size_one.without_gradient(loss, outputs),
+        ]
+      )
 
   def test_cases_by_hand(self):
     for outputs, label, expected in (
-        ([.2, .3, .5], 1, -np.log(.3)),
-        ([2, 1, 1], 0, -np.log(.5)),  # Divided by the sum.
-        ([-2, -1, -1], 0, -np.log(.5)),  # Blind to the sign.
-        ([-1, 3, 0], 0, LARGEST),
-        ([-1, 3, -1], 1, SMALLEST),
-        ([1, -1, 0], 0, SMALLEST),  # A sum of 0.
-        ([1, -1, 0], 1, LARGEST),
-        ([0, 0, 0], 2, LARGEST)):
+      ([0.2, 0.3, 0.5], 1, -np.log(0.3)),
+      ([2, 1, 1], 0, -np.log(0.5)),  # Divided by the sum.
+      ([-2, -1, -1], 0, -np.log(0.5)),  # Blind to the sign.
+      ([-1, 3, 0], 0, LARGEST),
+      ([-1, 3, -1], 1, SMALLEST),
+      ([1, -1, 0], 0, SMALLEST),  # A sum of 0.
+      ([1, -1, 0], 1, LARGEST),
+      ([0, 0, 0], 2, LARGEST),
+    ):
       with self.subTest(outputs=outputs, label=label):
         loss, gradient, share = self.run_loss([outputs], [label])
         np.testing.assert_allclose(loss, [expected], rtol=1e-5)
@@ -95,27 +112,34 @@ class ProbabilityLossTest(parameterized.TestCase):
     wide = outputs.astype(np.float64)
     shares = (wide / wide.sum(1, keepdims=True))[np.arange(500), labels]
     np.testing.assert_allclose(
-        loss, -np.log(np.clip(shares, 1e-7, np.float32(1 - 1e-7))), rtol=1e-3)
+      loss, -np.log(np.clip(shares, 1e-7, np.float32(1 - 1e-7))), rtol=1e-3
+    )
     clipped = (shares < 1e-7) | (shares > 1 - 1e-7)
-    self.assertBetween(clipped.mean(), .3, .9)  # Both kinds are tested.
+    self.assertBetween(clipped.mean(), 0.3, 0.9)  # Both kinds are tested.
     np.testing.assert_array_equal(~gradient.any(1), clipped)
     self.assertAlmostEqual(share, clipped.mean(), places=5)
     with tf.Graph().as_default(), tf.Session() as session:
-      np.testing.assert_allclose(loss, session.run(
+      np.testing.assert_allclose(
+        loss,
+        session.run(
           tf.keras.losses.categorical_crossentropy(
-              tf.one_hot(labels, 10), tf.constant(outputs))), rtol=1e-5)
+            tf.one_hot(labels, 10), tf.constant(outputs)
+          )
+        ),
+        rtol=1e-5,
+      )
 
 
 class SignalsTest(absltest.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     cls.values, cls.labels = signals.signals(400, 0)
 
   def test_shapes_and_types(self):
-    self.assertEqual((self.values.shape, self.values.dtype),
-                     ((400, 98, 64), np.float32))
+    self.assertEqual(
+      (self.values.shape, self.values.dtype), ((400, 98, 64), np.float32)
+    )
     self.assertEqual((self.labels.shape, self.labels.dtype), ((400,), np.int32))
     self.assertEqual(set(self.labels), set(range(10)))
     self.assertTrue(np.isfinite(self.values).all())
@@ -126,17 +150,18 @@ class SignalsTest(absltest.TestCase):
     np.testing.assert_array_equal(labels, self.labels)
     values, labels = signals.signals(400, 1)
     self.assertFalse(np.array_equal(labels, self.labels))
-    self.assertLess((values == self.values).mean(), .01)
+    self.assertLess((values == self.values).mean(), 0.01)
 
   def test_classes_differ(self):
     # Each signal against the mean of each class, the means of other signals.
     flat = self.values.reshape(400, -1)
     flat = flat - flat.mean(1, keepdims=True)
-    means = np.stack([flat[:200][self.labels[:200] == k].mean(0)
-                      for k in range(10)])
+    means = np.stack(
+      [flat[:200][self.labels[:200] == k].mean(0) for k in range(10)]
+    )
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     found = (flat[200:] @ means.T).argmax(1)
-    self.assertGreater((found == self.labels[200:]).mean(), .5)
+    self.assertGreater((found == self.labels[200:]).mean(), 0.5)
 
   def test_level_varies_between_signals_and_tells_nothing(self):
     levels = self.values.mean((1, 2))

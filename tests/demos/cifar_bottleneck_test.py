@@ -17,7 +17,6 @@ def built(variant):
 
 
 class CifarBottleneckTest(absltest.TestCase):
-
   def test_network_as_asked(self):
     with tf.Graph().as_default():
       shapes = built(cifar_bottleneck.Variant())
@@ -25,8 +24,9 @@ class CifarBottleneckTest(absltest.TestCase):
     self.assertEqual(shapes['conv/kernel'], [3, 3, 3, 32])
     for k in range(3):
       self.assertEqual(
-          [shapes['unit%d/conv%d/kernel' % (k, n)] for n in (1, 2, 3)],
-          [[1, 1, 32, 16], [3, 3, 16, 16], [1, 1, 16, 32]])
+        [shapes['unit%d/conv%d/kernel' % (k, n)] for n in (1, 2, 3)],
+        [[1, 1, 32, 16], [3, 3, 16, 16], [1, 1, 16, 32]],
+      )
       self.assertEqual(shapes['unit%d/bn3/gamma' % k], [32])
     self.assertEqual(shapes['dense1/kernel'], [32 * 32 * 32, 32])
     self.assertEqual(shapes['dense2/kernel'], [32, 10])
@@ -40,7 +40,8 @@ class CifarBottleneckTest(absltest.TestCase):
   def test_axis_1_normalises_every_row_of_the_image(self):
     with tf.Graph().as_default():
       self.assertEqual(
-          built(cifar_bottleneck.Variant(axis=1))['unit0/bn1/gamma'], [32])
+        built(cifar_bottleneck.Variant(axis=1))['unit0/bn1/gamma'], [32]
+      )
     x = np.random.RandomState(1).normal(3, 2, [4, 6, 5, 3]).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
       y = tf.layers.batch_normalization(tf.constant(x), axis=1, training=True)
@@ -49,7 +50,8 @@ class CifarBottleneckTest(absltest.TestCase):
     mean = x.mean((0, 2, 3), keepdims=True)
     variance = x.var((0, 2, 3), keepdims=True)
     np.testing.assert_allclose(
-        got, (x - mean) / np.sqrt(variance + 1e-3), atol=1e-4)
+      got, (x - mean) / np.sqrt(variance + 1e-3), atol=1e-4
+    )
 
   def test_default_decay_keeps_the_initial_variance_for_hundreds_of_steps(self):
     decay, steps = cifar_bottleneck.Variant().decay, 100
@@ -61,14 +63,16 @@ class CifarBottleneckTest(absltest.TestCase):
       for _ in range(steps):
         session.run(update_ops)
       left = session.run(layer.moving_variance)
-    np.testing.assert_allclose(left, decay ** steps, rtol=1e-3)
+    np.testing.assert_allclose(left, decay**steps, rtol=1e-3)
 
   def test_arms_differ_from_what_was_asked_in_what_they_say(self):
     arms = {name: variant for name, _, variant in cifar_bottleneck.ARMS}
     asked = arms['as asked']
-    self.assertEqual(arms['all three'], asked._replace(
-        axis=1, signed=True, norm_before_sum=False))
-    self.assertEqual(arms['decay 0.9'], asked._replace(decay=.9))
+    self.assertEqual(
+      arms['all three'],
+      asked._replace(axis=1, signed=True, norm_before_sum=False),
+    )
+    self.assertEqual(arms['decay 0.9'], asked._replace(decay=0.9))
 
 
 if __name__ == '__main__':

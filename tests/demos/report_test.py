@@ -12,8 +12,8 @@ from absl.testing import parameterized
 from matplotlib import figure
 import numpy as np
 
-from graph_resnet9.demos import cases as demos
 from graph_resnet9.cli import settings as options
+from graph_resnet9.demos import cases as demos
 from graph_resnet9.demos import gallery
 from graph_resnet9.demos import report
 from graph_resnet9.demos import runner
@@ -29,59 +29,90 @@ def arm(name, broken, train, moving, batch):
   """An Arm whose three Scores are tuples of loss and accuracy."""
   point = report.Point(10, *(report.Scores(*s) for s in (train, moving, batch)))
   layer = small_records.record(
-      [np.random.RandomState(0).normal(1, 2, [50, 2])], mean=[0, 0],
-      variance=[1, 1])
-  return report.Arm(name, broken, [point._replace(step=5), point], [layer],
-                    {'entropy': .5}, {}, ['cause'] if broken else [])
+    [np.random.RandomState(0).normal(1, 2, [50, 2])],
+    mean=[0, 0],
+    variance=[1, 1],
+  )
+  return report.Arm(
+    name,
+    broken,
+    [point._replace(step=5), point],
+    [layer],
+    {'entropy': 0.5},
+    {},
+    ['cause'] if broken else [],
+  )
 
 
 def outcome(holds):
   return report.Outcome(
-      [arm('bad', True, (.1, .9), (2.3, .1), (.1, .9)),
-       arm('good', False, (.1, .9), (.2, .85), (.1, .9))],
-      [report.Claim('gap', np.float32(.25), '<=', .5 if holds else .125)],
-      notes=['a note'])
+    [
+      arm('bad', True, (0.1, 0.9), (2.3, 0.1), (0.1, 0.9)),
+      arm('good', False, (0.1, 0.9), (0.2, 0.85), (0.1, 0.9)),
+    ],
+    [report.Claim('gap', np.float32(0.25), '<=', 0.5 if holds else 0.125)],
+    notes=['a note'],
+  )
 
 
 class ReportTest(parameterized.TestCase):
-
   @parameterized.parameters(
-      (.5, '<=', .5, True), (.51, '<=', .5, False), (.5, '>=', .5, True),
-      (.49, '>=', .5, False), (float('nan'), '<=', .5, False),
-      (float('nan'), '>=', .5, False))
+    (0.5, '<=', 0.5, True),
+    (0.51, '<=', 0.5, False),
+    (0.5, '>=', 0.5, True),
+    (0.49, '>=', 0.5, False),
+    (float('nan'), '<=', 0.5, False),
+    (float('nan'), '>=', 0.5, False),
+  )
   def test_claim_holds_up_to_its_margin(self, figure, relation, margin, holds):
     claim = report.Claim('x', figure, relation, margin)
     self.assertIs(claim.holds, holds)
     self.assertStartsWith(str(claim), 'holds' if holds else 'FAILS')
 
   @parameterized.parameters(
-      ((.1, .9), (2.3, .1), (.1, .9), 'stored statistics are wrong'),
-      ((.1, .9), (.2, .8), (.1, .9), 'evaluation follows training'),
-      ((.1, .9), (2.3, .1), (2.3, .1), 'evaluation fails either way'),
-      ((.2,), (.8,), (.2,), 'stored statistics are wrong'),
-      ((.2,), (.3,), (.2,), 'evaluation follows training'),
-      ((.2,), (float('nan'),), (.2,), 'stored statistics are wrong'))
+    ((0.1, 0.9), (2.3, 0.1), (0.1, 0.9), 'stored statistics are wrong'),
+    ((0.1, 0.9), (0.2, 0.8), (0.1, 0.9), 'evaluation follows training'),
+    ((0.1, 0.9), (2.3, 0.1), (2.3, 0.1), 'evaluation fails either way'),
+    ((0.2,), (0.8,), (0.2,), 'stored statistics are wrong'),
+    ((0.2,), (0.3,), (0.2,), 'evaluation follows training'),
+    ((0.2,), (float('nan'),), (0.2,), 'stored statistics are wrong'),
+  )
   def test_verdict(self, train, moving, batch, expected):
-    self.assertEqual(report.verdict(
-        *(report.Scores(*s) for s in (train, moving, batch))), expected)
+    self.assertEqual(
+      report.verdict(*(report.Scores(*s) for s in (train, moving, batch))),
+      expected,
+    )
 
   def test_json_has_what_scripts_look_for(self):
-    result = json.loads(report.to_json(
-        report.as_dict('n', 's', outcome(True), seed=3)))
+    result = json.loads(
+      report.to_json(report.as_dict('n', 's', outcome(True), seed=3))
+    )
     self.assertEqual(
-        (result['case'], result['source'], result['claim_holds'],
-         result['seed']), ('n', 's', True, 3))
+      (result['case'], result['source'], result['claim_holds'], result['seed']),
+      ('n', 's', True, 3),
+    )
     bad = result['arms'][0]
     self.assertEqual(
-        [bad[key] for key in (
-            'name', 'broken', 'train_loss', 'train_accuracy',
-            'eval_moving_loss', 'eval_moving_accuracy', 'eval_batch_loss',
-            'eval_batch_accuracy')],
-        ['bad', True, .1, .9, 2.3, .1, .1, .9])
+      [
+        bad[key]
+        for key in (
+          'name',
+          'broken',
+          'train_loss',
+          'train_accuracy',
+          'eval_moving_loss',
+          'eval_moving_accuracy',
+          'eval_batch_loss',
+          'eval_batch_accuracy',
+        )
+      ],
+      ['bad', True, 0.1, 0.9, 2.3, 0.1, 0.1, 0.9],
+    )
 
   def test_no_accuracy_is_null_and_what_is_not_finite_too(self):
     done = report.Outcome(
-        [arm('a', True, (.1,), (float('inf'),), (float('nan'),))], [])
+      [arm('a', True, (0.1,), (float('inf'),), (float('nan'),))], []
+    )
     bad = json.loads(report.to_json(report.as_dict('n', 's', done)))['arms'][0]
     self.assertIsNone(bad['train_accuracy'])
     self.assertIsNone(bad['eval_moving_loss'])
@@ -90,20 +121,25 @@ class ReportTest(parameterized.TestCase):
   def test_table_lines_up(self):
     lines = report.table(report.as_dict('n', 's', outcome(True))).splitlines()
     self.assertLen(lines, 3)
-    self.assertLen({line.index(word) for line, word in zip(
-        lines, ('verdict', 'stored', 'evaluation'))}, 1)
+    self.assertLen(
+      {
+        line.index(word)
+        for line, word in zip(lines, ('verdict', 'stored', 'evaluation'))
+      },
+      1,
+    )
 
   def test_another_evaluation_is_an_arm_of_its_own(self):
-    scores = report.Scores(7., .7), report.Scores(8., .8)
-    first = arm('a', True, (.1, .9), (2.3, .1), (.1, .9))._replace(
-        others={'mixed': scores})
+    scores = report.Scores(7.0, 0.7), report.Scores(8.0, 0.8)
+    first = arm('a', True, (0.1, 0.9), (2.3, 0.1), (0.1, 0.9))._replace(
+      others={'mixed': scores}
+    )
     got = first.evaluated('b', 'mixed')
     self.assertEqual((got.name, got.moving, got.batch), ('b', *scores))
     self.assertEqual(got.train, first.train)
 
 
 class RunnerTest(absltest.TestCase):
-
   def run_case(self, holds, **flags):
     module = types.ModuleType('fake', 'fake: a case\n\nText.')
     module.SOURCE = 's'
@@ -112,16 +148,32 @@ class RunnerTest(absltest.TestCase):
     stdout = io.StringIO()
     with mock.patch.object(demos, 'load', lambda name: module):
       with contextlib.redirect_stdout(stdout):
-        held = runner.run(['fake'], options.Demo(**{**dict(
-            list=False, case='fake', out_dir='', seed=0, data_dir='',
-            fast=True), **flags}))
+        held = runner.run(
+          ['fake'],
+          options.Demo(
+            **{
+              **dict(
+                list=False,
+                case='fake',
+                out_dir='',
+                seed=0,
+                data_dir='',
+                fast=True,
+              ),
+              **flags,
+            }
+          ),
+        )
     return held, stdout.getvalue()
 
   def test_claims_that_the_doctor_names_the_cause_and_nothing_else(self):
     def hold(*codes):
-      arms = [a._replace(lint=c[:1], diagnosis=c[1:])
-              for a, c in zip(outcome(True).arms, codes)]
+      arms = [
+        a._replace(lint=c[:1], diagnosis=c[1:])
+        for a, c in zip(outcome(True).arms, codes)
+      ]
       return [c.holds for c in report.doctor_claims(arms, ('cause', 'other'))]
+
     self.assertEqual(hold(['cause'], []), [True, True])
     self.assertEqual(hold(['more', 'other'], []), [True, True])
     self.assertEqual(hold(['more'], []), [False, True])
@@ -148,13 +200,18 @@ class RunnerTest(absltest.TestCase):
       self.assertFalse(json.load(f)['claim_holds'])
 
   def test_panel_of_the_sweep_has_a_tick_an_arm(self):
-    arms = [arm(name, True, (.1, .9), (2.3, .1), (2.3, .1))._replace(
-        figures={'label_entropy': .5}) for name in (
-            'tf.train.batch', 'shuffle_batch, min_after_dequeue=7')]
+    arms = [
+      arm(name, True, (0.1, 0.9), (2.3, 0.1), (2.3, 0.1))._replace(
+        figures={'label_entropy': 0.5}
+      )
+      for name in ('tf.train.batch', 'shuffle_batch, min_after_dequeue=7')
+    ]
     axes = figure.Figure().add_subplot()
     shuffle_batch.draw(arms, axes)
-    self.assertEqual([label.get_text() for label in axes.get_xticklabels()],
-                     ['tf.train.batch', '7'])
+    self.assertEqual(
+      [label.get_text() for label in axes.get_xticklabels()],
+      ['tf.train.batch', '7'],
+    )
 
   def test_out_dir_that_is_a_file_is_refused_before_any_training(self):
     path = self.create_tempfile().full_path
@@ -163,18 +220,20 @@ class RunnerTest(absltest.TestCase):
 
 
 class CommandTest(absltest.TestCase):
-
   def test_list_names_every_case(self):
     done = helpers.command('demo', '--list')
     self.assertEqual((done.returncode, done.stderr), (0, ''))
-    self.assertEqual([line.partition(': ')[0]
-                      for line in done.stdout.splitlines()], list(demos.NAMES))
+    self.assertEqual(
+      [line.partition(': ')[0] for line in done.stdout.splitlines()],
+      list(demos.NAMES),
+    )
 
   def test_wrong_flags_are_one_line(self):
     for args, expected in (
-        (['--case=foo'], '--case=foo: no such case; give one of update_ops'),
-        ([], '--case=NAME is missing'),
-        (['--case=update_ops', '--data_dir=/nowhere'], '--data_dir=/nowhere')):
+      (['--case=foo'], '--case=foo: no such case; give one of update_ops'),
+      ([], '--case=NAME is missing'),
+      (['--case=update_ops', '--data_dir=/nowhere'], '--data_dir=/nowhere'),
+    ):
       done = helpers.command('demo', *args)
       with self.subTest(args):
         self.assertEqual((done.returncode, done.stdout), (1, ''))
@@ -183,7 +242,6 @@ class CommandTest(absltest.TestCase):
 
 
 class GalleryTest(absltest.TestCase):
-
   def test_every_case_says_what_people_look_for(self):
     for name in demos.NAMES:
       text = demos.load(name).__doc__

@@ -18,19 +18,21 @@ import numpy as np
 import tensorflow as tf2
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.cli import config
-from graph_resnet9.cli import doctor_flags
 from graph_resnet9 import diagnose
 from graph_resnet9 import lint
 from graph_resnet9 import recalibrate
+from graph_resnet9.cli import config
+from graph_resnet9.cli import doctor_flags
 from graph_resnet9.doctor.measure import session as subject
 from graph_resnet9.errors import UserError
 from tests import helpers
 from tests.doctor import small_graphs
 
-COMMANDS = {'lint': (lint, doctor_flags.define_lint_flags),
-            'diagnose': (diagnose, doctor_flags.define_diagnose_flags),
-            'recalibrate': (recalibrate, doctor_flags.define_recalibrate_flags)}
+COMMANDS = {
+  'lint': (lint, doctor_flags.define_lint_flags),
+  'diagnose': (diagnose, doctor_flags.define_diagnose_flags),
+  'recalibrate': (recalibrate, doctor_flags.define_recalibrate_flags),
+}
 VALUES = small_graphs.examples(4)
 HERE = 'tests.doctor.commands_test:'
 
@@ -95,8 +97,9 @@ def without_runners():
 
 
 def without_batch_norm():
-  small_graphs.train(tf.layers.dense(tf.placeholder(
-      tf.float32, [None, 4], 'x'), 3))
+  small_graphs.train(
+    tf.layers.dense(tf.placeholder(tf.float32, [None, 4], 'x'), 3)
+  )
 
 
 def forgotten_updates():
@@ -118,14 +121,14 @@ def run(name, **values):
   read = config.read
   stdout = io.StringIO()
   with absltest.mock.patch.object(
-      config, 'read', lambda kind: read(kind, flag_values)):
+    config, 'read', lambda kind: read(kind, flag_values)
+  ):
     with contextlib.redirect_stdout(stdout):
       code = module.main()
   return code or 0, stdout.getvalue()
 
 
 class DoctorTest(parameterized.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -133,8 +136,14 @@ class DoctorTest(parameterized.TestCase):
     cls.addClassCleanup(shutil.rmtree, scratch)
     cls.kept = {}
     stored = {'moving_mean': VALUES.mean(0), 'moving_variance': VALUES.var(0)}
-    for build in (placeholder, from_queue, from_files, without_runners,
-                  without_batch_norm, forgotten_updates):
+    for build in (
+      placeholder,
+      from_queue,
+      from_files,
+      without_runners,
+      without_batch_norm,
+      forgotten_updates,
+    ):
       folder = os.path.join(scratch, build.__name__)
       os.mkdir(folder)
       cls.kept[build] = small_graphs.save(folder, build, stored, step=500)
@@ -168,8 +177,12 @@ class DoctorTest(parameterized.TestCase):
 
   @parameterized.parameters(*COMMANDS)
   def test_meta_graph_that_is_missing(self, name):
-    self.refuses(name, self.saved(placeholder), 'no.meta: No such file',
-                 meta_graph=self.dir / 'no.meta')
+    self.refuses(
+      name,
+      self.saved(placeholder),
+      'no.meta: No such file',
+      meta_graph=self.dir / 'no.meta',
+    )
 
   @parameterized.parameters(*COMMANDS)
   def test_meta_graph_that_is_truncated(self, name):
@@ -183,9 +196,11 @@ class DoctorTest(parameterized.TestCase):
   def test_collection_that_is_damaged(self, name):
     saved = self.saved(placeholder)
     meta_graph = tf.MetaGraphDef.FromString(
-        pathlib.Path(saved.meta).read_bytes())
+      pathlib.Path(saved.meta).read_bytes()
+    )
     meta_graph.collection_def['trainable_variables'].bytes_list.value[0] = (
-        b'\xff')
+      b'\xff'
+    )
     pathlib.Path(saved.meta).write_bytes(meta_graph.SerializeToString())
     self.refuses(name, saved, 'collections hold no variables')
 
@@ -195,10 +210,15 @@ class DoctorTest(parameterized.TestCase):
     other = self.dir / 'other'
     for content in (b'', b'node {\n  name: "x"\n}\n', b'\xff' * 100):
       other.write_bytes(content)
-      self.refuses(name, saved, 'other: (not a MetaGraphDef|no graph)',
-                   meta_graph=other)
-    self.refuses(name, saved, 'not a MetaGraphDef|no graph',
-                 meta_graph=saved.prefix + '.data-00000-of-00001')
+      self.refuses(
+        name, saved, 'other: (not a MetaGraphDef|no graph)', meta_graph=other
+      )
+    self.refuses(
+      name,
+      saved,
+      'not a MetaGraphDef|no graph',
+      meta_graph=saved.prefix + '.data-00000-of-00001',
+    )
 
   @parameterized.parameters('diagnose', 'recalibrate')
   def test_saved_model_is_no_training_graph(self, name):
@@ -206,17 +226,27 @@ class DoctorTest(parameterized.TestCase):
     folder = self.dir / 'exported'
     folder.mkdir()
     (folder / 'saved_model.pb').write_bytes(b'\x08\x01')
-    self.refuses(name, saved, 'directory with a SavedModel; give the .meta',
-                 meta_graph=folder)
-    self.refuses(name, saved, 'saved_model.pb: a SavedModel; give the .meta',
-                 meta_graph=folder / 'saved_model.pb')
-    self.refuses(name, saved, 'a directory; give the .meta',
-                 meta_graph=self.dir)
+    self.refuses(
+      name,
+      saved,
+      'directory with a SavedModel; give the .meta',
+      meta_graph=folder,
+    )
+    self.refuses(
+      name,
+      saved,
+      'saved_model.pb: a SavedModel; give the .meta',
+      meta_graph=folder / 'saved_model.pb',
+    )
+    self.refuses(
+      name, saved, 'a directory; give the .meta', meta_graph=self.dir
+    )
 
   @parameterized.parameters(
-      (dict(training=False), None),
-      (dict(training=True), 'evaluation-by-batch-statistics'),
-      (dict(training=False, axis=1), 'gamma-not-channels'))
+    (dict(training=False), None),
+    (dict(training=True), 'evaluation-by-batch-statistics'),
+    (dict(training=False, axis=1), 'gamma-not-channels'),
+  )
   def test_lint_takes_a_saved_model(self, values, expected):
     with tf.Graph().as_default(), tf.Session() as session:
       x = tf.placeholder(tf.float32, [None, 8, 8, 4], 'x')
@@ -225,14 +255,22 @@ class DoctorTest(parameterized.TestCase):
       builder = tf.saved_model.Builder(str(self.dir / 'model'))
       # is_training=True and data_format='NHWC' are defaults: left out.
       builder.add_meta_graph_and_variables(
-          session, ['serve'], {'serving_default':
-              tf.saved_model.predict_signature_def({'x': x}, {'y': y})},
-          strip_default_attrs=True)
+        session,
+        ['serve'],
+        {
+          'serving_default': tf.saved_model.predict_signature_def(
+            {'x': x}, {'y': y}
+          )
+        },
+        strip_default_attrs=True,
+      )
       builder.save()
     for path in ('model', 'model/saved_model.pb'):
       code, text = run('lint', meta_graph=self.dir / path, format='json')
-      self.assertEqual([f['code'] for f in json.loads(text)['findings']],
-                       [expected] if expected else [])
+      self.assertEqual(
+        [f['code'] for f in json.loads(text)['findings']],
+        [expected] if expected else [],
+      )
       self.assertEqual(code, bool(expected))
 
   def test_lint_takes_a_saved_model_of_tensorflow_2(self):
@@ -242,14 +280,20 @@ class DoctorTest(parameterized.TestCase):
       def __init__(self, training):
         super().__init__()
         self.training = training
-        self.stored = [tf2.Variable(tf2.fill([4], k)) for k in (1., 0., 0., 1.)]
+        self.stored = [
+          tf2.Variable(tf2.fill([4], k)) for k in (1.0, 0.0, 0.0, 1.0)
+        ]
 
       @tf2.function(input_signature=[tf2.TensorSpec([None, 8, 8, 4])])
       def __call__(self, x):
         gamma, beta, mean, variance = [v.read_value() for v in self.stored]
         return tf.nn.fused_batch_norm(
-            x, gamma, beta, *([] if self.training else [mean, variance]),
-            is_training=self.training)[0]
+          x,
+          gamma,
+          beta,
+          *([] if self.training else [mean, variance]),
+          is_training=self.training,
+        )[0]
 
     for training, code in ((False, 0), (True, 1)):
       folder = self.dir / str(training)
@@ -259,34 +303,48 @@ class DoctorTest(parameterized.TestCase):
   def test_lint_of_a_saved_model_that_is_damaged(self):
     saved = self.saved(placeholder)
     path = self.dir / 'saved_model.pb'
-    for content, expected in ((b'\x08\x01', 'without a graph for serving'),
-                              (b'', 'without a graph for serving'),
-                              (b'\xff' * 9, 'not a SavedModel, or a truncated')):
+    for content, expected in (
+      (b'\x08\x01', 'without a graph for serving'),
+      (b'', 'without a graph for serving'),
+      (b'\xff' * 9, 'not a SavedModel, or a truncated'),
+    ):
       path.write_bytes(content)
-      self.refuses('lint', saved, 'saved_model.pb: .*' + expected,
-                   meta_graph=path)
-      self.refuses('lint', saved, 'saved_model.pb: .*' + expected,
-                   meta_graph=self.dir)
+      self.refuses(
+        'lint', saved, 'saved_model.pb: .*' + expected, meta_graph=path
+      )
+      self.refuses(
+        'lint', saved, 'saved_model.pb: .*' + expected, meta_graph=self.dir
+      )
     path.unlink()
     self.refuses('lint', saved, 'No such file', meta_graph=path)
-    self.refuses('lint', saved, 'a directory; give the .meta',
-                 meta_graph=self.dir)
+    self.refuses(
+      'lint', saved, 'a directory; give the .meta', meta_graph=self.dir
+    )
 
   @parameterized.parameters('diagnose', 'recalibrate')
   def test_graph_without_batch_norm(self, name):
-    self.refuses(name, self.saved(without_batch_norm),
-                 'model.ckpt.meta: no batch normalisation')
+    self.refuses(
+      name,
+      self.saved(without_batch_norm),
+      'model.ckpt.meta: no batch normalisation',
+    )
 
   # Checkpoints.
 
   @parameterized.parameters(*COMMANDS)
   def test_checkpoint_that_is_missing(self, name):
-    self.refuses(name, self.saved(placeholder), '--checkpoint=.*no such|no',
-                 checkpoint=self.dir / 'no.ckpt')
+    self.refuses(
+      name,
+      self.saved(placeholder),
+      '--checkpoint=.*no such|no',
+      checkpoint=self.dir / 'no.ckpt',
+    )
 
   @parameterized.product(
-      name=list(COMMANDS), part=['.data-00000-of-00001', '.index'],
-      size=[0, -5, None])
+    name=list(COMMANDS),
+    part=['.data-00000-of-00001', '.index'],
+    size=[0, -5, None],
+  )
   def test_checkpoint_that_is_damaged(self, name, part, size):
     saved = self.saved(placeholder)
     path = pathlib.Path(saved.prefix + part)
@@ -301,25 +359,39 @@ class DoctorTest(parameterized.TestCase):
   @parameterized.parameters(*COMMANDS)
   def test_checkpoint_of_another_graph(self, name):
     saved = self.saved(placeholder)
-    self.refuses(name, saved, 'the checkpoint of another graph',
-                 checkpoint=self.kept[without_batch_norm].prefix)
+    self.refuses(
+      name,
+      saved,
+      'the checkpoint of another graph',
+      checkpoint=self.kept[without_batch_norm].prefix,
+    )
 
   def test_checkpoint_with_another_number_of_channels(self):
     folder = self.dir / 'wide'
     folder.mkdir()
-    wide = small_graphs.save(folder, lambda: small_graphs.train(
-        norm(tf.placeholder(tf.float32, [None, 5], 'x'))))
+    wide = small_graphs.save(
+      folder,
+      lambda: small_graphs.train(
+        norm(tf.placeholder(tf.float32, [None, 5], 'x'))
+      ),
+    )
     for name in COMMANDS:
-      self.refuses(name, self.saved(placeholder),
-                   r'bn/(gamma|beta) is \[5\] there and \[4\]',
-                   checkpoint=wide.prefix)
+      self.refuses(
+        name,
+        self.saved(placeholder),
+        r'bn/(gamma|beta) is \[5\] there and \[4\]',
+        checkpoint=wide.prefix,
+      )
 
   # Input.
 
   @parameterized.parameters('diagnose', 'recalibrate')
   def test_files_of_the_input_are_missing(self, name):
-    self.refuses(name, self.saved(from_files),
-                 'ended before the first batch.*/no/such/file')
+    self.refuses(
+      name,
+      self.saved(from_files),
+      'ended before the first batch.*/no/such/file',
+    )
 
   @parameterized.parameters('diagnose', 'recalibrate')
   def test_queue_that_nobody_fills(self, name):
@@ -331,27 +403,32 @@ class DoctorTest(parameterized.TestCase):
       tf.train.string_input_producer(['a'])  # A runner, of another queue.
 
     saved = small_graphs.save(self.dir, build)
-    with absltest.mock.patch.object(subject, '_TIMEOUT_SECS', .2):
+    with absltest.mock.patch.object(subject, '_TIMEOUT_SECS', 0.2):
       self.refuses('recalibrate', saved, 'batch 1: nothing came for')
 
   @parameterized.parameters('diagnose', 'recalibrate')
   def test_placeholder_that_is_not_fed(self, name):
-    self.refuses(name, self.saved(placeholder),
-                 r"placeholder x must be fed: --feed=.* {'x': value, ...}")
+    self.refuses(
+      name,
+      self.saved(placeholder),
+      r"placeholder x must be fed: --feed=.* {'x': value, ...}",
+    )
 
   @parameterized.parameters(
-      ('function', '--feed=function:.*module:function'),
-      (':', '--feed=:'), ('.a:b', '--feed=.a:b'),
-      ('no_such_module:f', "No module named 'no_such_module'"),
-      (HERE + 'no_such', "no attribute 'no_such'"),
-      (HERE + 'VALUES', 'not a function'),
-      (HERE + 'no_dict', 'yields a ndarray; give a dict'),
-      (HERE + 'no_iterable', 'returns a int; yield a dict'),
-      (HERE + 'unknown_tensor', "no tensor 'no_such_tensor'"),
-      (HERE + 'odd_key', "no tensor '7'"),
-      (HERE + 'wrong_shape', r'batch 1: .*\(70, 2\).*x:0'),
-      (HERE + 'wrong_type', 'batch 1: .*could not convert'),
-      (HERE + 'nothing', 'ended before the first batch'))
+    ('function', '--feed=function:.*module:function'),
+    (':', '--feed=:'),
+    ('.a:b', '--feed=.a:b'),
+    ('no_such_module:f', "No module named 'no_such_module'"),
+    (HERE + 'no_such', "no attribute 'no_such'"),
+    (HERE + 'VALUES', 'not a function'),
+    (HERE + 'no_dict', 'yields a ndarray; give a dict'),
+    (HERE + 'no_iterable', 'returns a int; yield a dict'),
+    (HERE + 'unknown_tensor', "no tensor 'no_such_tensor'"),
+    (HERE + 'odd_key', "no tensor '7'"),
+    (HERE + 'wrong_shape', r'batch 1: .*\(70, 2\).*x:0'),
+    (HERE + 'wrong_type', 'batch 1: .*could not convert'),
+    (HERE + 'nothing', 'ended before the first batch'),
+  )
   def test_feed(self, feed, expected):
     for name in ('diagnose', 'recalibrate'):
       self.refuses(name, self.saved(placeholder), expected, feed=feed)
@@ -361,7 +438,8 @@ class DoctorTest(parameterized.TestCase):
   def with_custom_op(self, shapes=True):
     saved = self.saved(placeholder)
     meta_graph = tf.MetaGraphDef.FromString(
-        pathlib.Path(saved.meta).read_bytes())
+      pathlib.Path(saved.meta).read_bytes()
+    )
     node = meta_graph.graph_def.node.add(name='custom', op='NoSuchOp')
     node.input.append('x')
     if not shapes:
@@ -370,11 +448,13 @@ class DoctorTest(parameterized.TestCase):
     pathlib.Path(saved.meta).write_bytes(meta_graph.SerializeToString())
     return saved
 
-  @parameterized.product(name=['diagnose', 'recalibrate'],
-                         shapes=[True, False])
+  @parameterized.product(name=['diagnose', 'recalibrate'], shapes=[True, False])
   def test_custom_op_is_named(self, name, shapes):
-    self.refuses(name, self.with_custom_op(shapes),
-                 'NoSuchOp.*load its library in the module of --feed')
+    self.refuses(
+      name,
+      self.with_custom_op(shapes),
+      'NoSuchOp.*load its library in the module of --feed',
+    )
 
   @parameterized.parameters(True, False)
   def test_lint_needs_no_registered_ops(self, shapes):
@@ -397,8 +477,12 @@ class DoctorTest(parameterized.TestCase):
 
   def test_diagnose_json_is_one_line(self):
     saved = self.saved(placeholder)
-    code, said = run('diagnose', json=True, feed=HERE + 'good_feed',
-                     **self.flags('diagnose', saved))
+    code, said = run(
+      'diagnose',
+      json=True,
+      feed=HERE + 'good_feed',
+      **self.flags('diagnose', saved),
+    )
     self.assertLen(said.splitlines(), 1)
     result = json.loads(said)
     self.assertEqual(result['healthy'], code == 0)
@@ -406,24 +490,32 @@ class DoctorTest(parameterized.TestCase):
 
   def test_meta_graph_is_that_beside_the_checkpoint(self):
     saved = self.saved(from_queue)
-    code, said = run('recalibrate', checkpoint=saved.prefix, batches=7,
-                     out=self.dir / 'new')
+    code, said = run(
+      'recalibrate', checkpoint=saved.prefix, batches=7, out=self.dir / 'new'
+    )
     self.assertEqual(code, 0)
     self.assertEqual(json.loads(said)['batches'], 7)
     np.testing.assert_allclose(
-        helpers.weights(self.dir / 'new')['bn/moving_mean'], VALUES.mean(0),
-        rtol=1e-6)
+      helpers.weights(self.dir / 'new')['bn/moving_mean'],
+      VALUES.mean(0),
+      rtol=1e-6,
+    )
 
   def test_fewer_batches_than_asked_for(self):
     saved = self.saved(placeholder)
-    _, said = run('recalibrate', feed=HERE + 'good_feed', batches=1000,
-                  **self.flags('recalibrate', saved))
+    _, said = run(
+      'recalibrate',
+      feed=HERE + 'good_feed',
+      batches=1000,
+      **self.flags('recalibrate', saved),
+    )
     self.assertEqual(json.loads(said)['batches'], 7)
 
   def test_out_of_recalibrate_exists(self):
     saved = self.saved(from_queue)
-    self.refuses('recalibrate', saved, 'exists; give another prefix',
-                 out=saved.prefix)
+    self.refuses(
+      'recalibrate', saved, 'exists; give another prefix', out=saved.prefix
+    )
 
 
 class ProcessTest(helpers.CommandTestCase):
@@ -443,34 +535,60 @@ class ProcessTest(helpers.CommandTestCase):
       saved = self.save(build)
       done = helpers.command('lint', '--meta_graph=' + saved.meta)
       self.assertEqual((done.returncode, done.stderr), (code, ''))
-    self.fails(helpers.command('lint', '--meta_graph=' + __file__),
-               'lint: ', 'not a MetaGraphDef')
+    self.fails(
+      helpers.command('lint', '--meta_graph=' + __file__),
+      'lint: ',
+      'not a MetaGraphDef',
+    )
 
   def test_recalibrate_and_diagnose(self):
     saved = self.save(from_queue)
     out = str(self.dir / 'new')
-    done = helpers.command('recalibrate', '--checkpoint=' + saved.prefix,
-                           '--out=' + out, '--batches=7')
+    done = helpers.command(
+      'recalibrate',
+      '--checkpoint=' + saved.prefix,
+      '--out=' + out,
+      '--batches=7',
+    )
     self.assertEqual((done.returncode, done.stderr), (0, ''))
-    self.assertEqual(json.loads(done.stdout), dict(
-        checkpoint=out, source=saved.prefix, batches=7,
-        variables=['bn/moving_mean', 'bn/moving_variance']))
+    self.assertEqual(
+      json.loads(done.stdout),
+      dict(
+        checkpoint=out,
+        source=saved.prefix,
+        batches=7,
+        variables=['bn/moving_mean', 'bn/moving_variance'],
+      ),
+    )
     done = helpers.command('diagnose', '--checkpoint=' + saved.prefix)
     self.assertEqual((done.returncode, done.stderr), (1, ''))
     self.assertIn('updates-never-ran', done.stdout)
 
   def test_input_that_fails_is_one_line(self):
     saved = self.save(from_files)
-    self.fails(helpers.command('recalibrate', '--checkpoint=' + saved.prefix,
-                               '--out=%s' % (self.dir / 'new')),
-               'recalibrate: ', '/no/such/file')
+    self.fails(
+      helpers.command(
+        'recalibrate',
+        '--checkpoint=' + saved.prefix,
+        '--out=%s' % (self.dir / 'new'),
+      ),
+      'recalibrate: ',
+      '/no/such/file',
+    )
     self.assertFalse(list(self.dir.glob('new*')))
 
   def test_wrong_feed_is_one_line(self):
     saved = self.save(placeholder)
-    self.fails(helpers.command('diagnose', '--checkpoint=' + saved.prefix,
-                               '--feed=%swrong_shape' % HERE),
-               'diagnose: ', 'batch 1', '(70, 2)')
+    self.fails(
+      helpers.command(
+        'diagnose',
+        '--checkpoint=' + saved.prefix,
+        '--feed=%swrong_shape' % HERE,
+      ),
+      'diagnose: ',
+      'batch 1',
+      '(70, 2)',
+    )
 
 
 if __name__ == '__main__':

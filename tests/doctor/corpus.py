@@ -6,10 +6,10 @@ of which look like a fault, there are none. Each faulty graph has one fault. The
 threads named are public issues of GitHub repositories.
 """
 
+from collections.abc import Callable
 import functools
 import itertools
-from typing import Callable, Dict, FrozenSet, List, NamedTuple
-from typing import Optional, Tuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -25,54 +25,95 @@ class Built(NamedTuple):
   saver: the Saver of the meta graph; None: it has none.
   checkpoint: tensors of a checkpoint by name; None: there is none.
   """
-  train_ops: Tuple[str, ...] = ()
-  saver: Optional[tf.train.Saver] = None
-  checkpoint: Optional[Dict[str, np.ndarray]] = None
+
+  train_ops: tuple[str, ...] = ()
+  saver: tf.train.Saver | None = None
+  checkpoint: dict[str, np.ndarray] | None = None
 
 
 class Case(NamedTuple):
   """build builds into the default graph, an empty one; codes: the findings."""
+
   name: str
   build: Callable[[], Built]
-  codes: FrozenSet[str]
+  codes: frozenset[str]
 
 
-def cases() -> List[Case]:
+def cases() -> list[Case]:
   """All of them; names are unique."""
-  return list(itertools.chain.from_iterable(group() for group in (
-      _not_run, _partly_run, _in_cond, _no_updates, _several, _saved,
-      _checkpoints, _evaluation, _batch_sizes, _axes, _decays, _losses,
-      _no_train_op, _ways_of_running, _optimizers, _several_networks,
-      _several_calls, _freezing, _other_statistics, _steady_losses, _serving,
-      _unusual_layers)))
+  return list(
+    itertools.chain.from_iterable(
+      group()
+      for group in (
+        _not_run,
+        _partly_run,
+        _in_cond,
+        _no_updates,
+        _several,
+        _saved,
+        _checkpoints,
+        _evaluation,
+        _batch_sizes,
+        _axes,
+        _decays,
+        _losses,
+        _no_train_op,
+        _ways_of_running,
+        _optimizers,
+        _several_networks,
+        _several_calls,
+        _freezing,
+        _other_statistics,
+        _steady_losses,
+        _serving,
+        _unusual_layers,
+      )
+    )
+  )
 
 
 def _case(codes, name, build, *, resource=True, functional=False, **kwargs):
   """A Case; codes: one string, '' if healthy, that also begins the name."""
+
   def run():
     with parts.switches(resource, functional):
       return build(**kwargs) or Built()
-  return Case('%s/%s' % (codes.replace('-', '_') or 'healthy', name), run,
-              frozenset(codes.split()))
+
+  return Case(
+    '%s/%s' % (codes.replace('-', '_') or 'healthy', name),
+    run,
+    frozenset(codes.split()),
+  )
 
 
 def _kind(resource):
   return 'resource' if resource else 'ref'
 
 
-def _train(norm, way, training='true', optimizer='momentum',
-           source='placeholder', decay=0.99, batch=parts.BATCH,
-           dtype=tf.float32, network=parts.network, loss=parts.cross_entropy,
-           widths=(4,)):
+def _train(
+  norm,
+  way,
+  training='true',
+  optimizer='momentum',
+  source='placeholder',
+  decay=0.99,
+  batch=parts.BATCH,
+  dtype=tf.float32,
+  network=parts.network,
+  loss=parts.cross_entropy,
+  widths=(4,),
+):
   """A training graph of one network, a layer for each of widths."""
   x, labels = parts.images(batch, source, dtype)
   logits, updates = network(
-      norm, x, parts.training_switch(training), decay, widths=widths)
+    norm, x, parts.training_switch(training), decay, widths=widths
+  )
   way(loss(logits, labels), updates, parts.OPTIMIZERS[optimizer]())
 
 
-def _train_and(norm, way=parts.around_minimize, saver=None, checkpoint=None,
-               **kwargs):
+def _train_and(
+  norm, way=parts.around_minimize, saver=None, checkpoint=None, **kwargs
+):
   """_train, then saver() and checkpoint() of the finished graph."""
   _train(norm, way, **kwargs)
   return Built(saver=saver and saver(), checkpoint=checkpoint and checkpoint())
@@ -89,10 +130,10 @@ def _styles(*kinds, keras=True, norms=None):
   """
   turn = itertools.cycle(kinds)
   for name, norm in (norms or parts.NORMS).items():
-    for resource in ([next(turn)] if kinds else (True, False)):
+    for resource in [next(turn)] if kinds else (True, False):
       yield name, norm, resource
   if keras and not norms:
-    for name, norm in list(parts.KERAS_NORMS.items())[:1 if kinds else None]:
+    for name, norm in list(parts.KERAS_NORMS.items())[: 1 if kinds else None]:
       yield name, norm, True
 
 
@@ -107,73 +148,165 @@ def _not_run():
   for training, kinds in (('true', ()), ('placeholder', (True, False))):
     for name, norm, resource in _styles(*kinds):
       yield _case(
-          code, 'alone/%s/%s/%s' % (name, _kind(resource), training), _train,
-          norm=norm, way=parts.alone, training=training, resource=resource,
-          optimizer=next(optimizers), source=next(sources), widths=(4, 6))
+        code,
+        'alone/%s/%s/%s' % (name, _kind(resource), training),
+        _train,
+        norm=norm,
+        way=parts.alone,
+        training=training,
+        resource=resource,
+        optimizer=next(optimizers),
+        source=next(sources),
+        widths=(4, 6),
+      )
   for resource in (True, False):
     kind = _kind(resource)
     # The average of the moments is applied by an op that nobody runs.
-    yield _case(code, 'alone/ema/' + kind, _train, resource=resource,
-                norm=functools.partial(parts.ema_norm, apply_in_cond=False),
-                way=parts.alone, training='placeholder')
+    yield _case(
+      code,
+      'alone/ema/' + kind,
+      _train,
+      resource=resource,
+      norm=functools.partial(parts.ema_norm, apply_in_cond=False),
+      way=parts.alone,
+      training='placeholder',
+    )
     # Statistics under names that say nothing.
-    yield _case(code, 'alone/hand_names/' + kind, _train, resource=resource,
-                norm=functools.partial(
-                    parts.hand_norm, names=('first', 'second'), form='add'),
-                way=parts.alone)
+    yield _case(
+      code,
+      'alone/hand_names/' + kind,
+      _train,
+      resource=resource,
+      norm=functools.partial(
+        parts.hand_norm, names=('first', 'second'), form='add'
+      ),
+      way=parts.alone,
+    )
     for name in ('layers_fused', 'slim_plain'):
       # get_collection with the scope of another network: an empty list.
-      yield _case(code, 'wrong_scope/%s/%s' % (name, kind), _train,
-                  norm=parts.NORMS[name], way=parts.wrong_scope,
-                  resource=resource)
+      yield _case(
+        code,
+        'wrong_scope/%s/%s' % (name, kind),
+        _train,
+        norm=parts.NORMS[name],
+        way=parts.wrong_scope,
+        resource=resource,
+      )
       # yd8534976/conGAN #1.
-      yield _case(code, 'constructed_inside/%s/%s' % (name, kind), _train,
-                  norm=parts.NORMS[name], way=parts.constructed_inside,
-                  resource=resource,
-                  optimizer='sgd' if resource else 'momentum')
-    yield _case(code, 'read_too_early/layers_fused/' + kind, _read_too_early,
-                resource=resource)
-    yield _case(code, 'in_branch/layers_fused/' + kind, _train,
-                norm=parts.in_branch(parts.LAYERS_FUSED), way=parts.alone,
-                training='placeholder', resource=resource)
-    yield _case(code, 'sgd_by_hand/layers_plain/' + kind, _sgd_without_updates,
-                resource=resource)
+      yield _case(
+        code,
+        'constructed_inside/%s/%s' % (name, kind),
+        _train,
+        norm=parts.NORMS[name],
+        way=parts.constructed_inside,
+        resource=resource,
+        optimizer='sgd' if resource else 'momentum',
+      )
+    yield _case(
+      code,
+      'read_too_early/layers_fused/' + kind,
+      _read_too_early,
+      resource=resource,
+    )
+    yield _case(
+      code,
+      'in_branch/layers_fused/' + kind,
+      _train,
+      norm=parts.in_branch(parts.LAYERS_FUSED),
+      way=parts.alone,
+      training='placeholder',
+      resource=resource,
+    )
+    yield _case(
+      code,
+      'sgd_by_hand/layers_plain/' + kind,
+      _sgd_without_updates,
+      resource=resource,
+    )
     # keras-team/keras PR 9965: frozen, yet it uses the batch; UPDATE_OPS has
     # nothing though the update ops are in the graph.
-    yield _case(code, 'not_trainable/layers_fused/' + kind, _train,
-                norm=functools.partial(parts.LAYERS_FUSED, trainable=False),
-                way=parts.around_minimize, resource=resource)
-  yield _case(code, 'not_trainable/keras_old', _train,
-              norm=functools.partial(parts.KERAS_OLD, trainable=False),
-              way=parts.around_minimize)
+    yield _case(
+      code,
+      'not_trainable/layers_fused/' + kind,
+      _train,
+      norm=functools.partial(parts.LAYERS_FUSED, trainable=False),
+      way=parts.around_minimize,
+      resource=resource,
+    )
+  yield _case(
+    code,
+    'not_trainable/keras_old',
+    _train,
+    norm=functools.partial(parts.KERAS_OLD, trainable=False),
+    way=parts.around_minimize,
+  )
   yield _case(code, 'model/keras', _keras_model, way=parts.alone)
   for name in ('layers_fused', 'layers_plain', 'slim_plain', 'hand'):
-    yield _case(code, 'functional_if/' + name, _train, norm=parts.NORMS[name],
-                way=parts.alone, training='placeholder', functional=True)
-  yield _case(code, 'float16/layers_fused', _train, norm=parts.LAYERS_FUSED,
-              way=parts.alone, dtype=tf.float16)
-  yield _case(code, 'dense/layers_plain', _train, norm=parts.LAYERS_PLAIN,
-              way=parts.alone, network=parts.dense_network)
-  yield _case(code, 'dense/hand', _train, norm=parts.hand_norm,
-              way=parts.alone, network=parts.dense_network)
-  yield _case(code, 'default_true/layers_fused', _train,
-              norm=parts.LAYERS_FUSED, way=parts.alone,
-              training='default_true')
+    yield _case(
+      code,
+      'functional_if/' + name,
+      _train,
+      norm=parts.NORMS[name],
+      way=parts.alone,
+      training='placeholder',
+      functional=True,
+    )
+  yield _case(
+    code,
+    'float16/layers_fused',
+    _train,
+    norm=parts.LAYERS_FUSED,
+    way=parts.alone,
+    dtype=tf.float16,
+  )
+  yield _case(
+    code,
+    'dense/layers_plain',
+    _train,
+    norm=parts.LAYERS_PLAIN,
+    way=parts.alone,
+    network=parts.dense_network,
+  )
+  yield _case(
+    code,
+    'dense/hand',
+    _train,
+    norm=parts.hand_norm,
+    way=parts.alone,
+    network=parts.dense_network,
+  )
+  yield _case(
+    code,
+    'default_true/layers_fused',
+    _train,
+    norm=parts.LAYERS_FUSED,
+    way=parts.alone,
+    training='default_true',
+  )
   yield _case(code, 'while_loop/layers_fused', _loop_training, run=False)
   # The average of the weights runs; that of the statistics is another matter.
-  yield _case(code, 'weight_average/layers_fused', _weight_average,
-              way=parts.alone)
+  yield _case(
+    code, 'weight_average/layers_fused', _weight_average, way=parts.alone
+  )
   # The cause is reported, not the statistics that follow from it.
-  yield _case(code, 'checkpoint/layers_fused', _train_and,
-              norm=parts.LAYERS_FUSED, way=parts.alone, saver=tf.train.Saver,
-              checkpoint=lambda: parts.checkpoint(2000, initial=('',)))
+  yield _case(
+    code,
+    'checkpoint/layers_fused',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    way=parts.alone,
+    saver=tf.train.Saver,
+    checkpoint=lambda: parts.checkpoint(2000, initial=('',)),
+  )
 
 
 def _read_too_early():
   """UPDATE_OPS read before there is a layer."""
   updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-  _train(parts.LAYERS_FUSED,
-         lambda loss, _, opt: parts.around_minimize(loss, [updates], opt))
+  _train(
+    parts.LAYERS_FUSED,
+    lambda loss, _, opt: parts.around_minimize(loss, [updates], opt),
+  )
 
 
 def _sgd_without_updates():
@@ -184,12 +317,18 @@ def _sgd_without_updates():
 def _keras_model(way, training=True, layer=tf_keras.layers.BatchNormalization):
   """tf_keras.Sequential in a graph with a TF1 optimizer."""
   x, labels = parts.images()
-  model = tf_keras.Sequential([
-      tf_keras.layers.Conv2D(4, 3, padding='same', use_bias=False), layer(),
-      tf_keras.layers.ReLU(), tf_keras.layers.Conv2D(6, 3, padding='same'),
-      layer(), tf_keras.layers.ReLU(),
+  model = tf_keras.Sequential(
+    [
+      tf_keras.layers.Conv2D(4, 3, padding='same', use_bias=False),
+      layer(),
+      tf_keras.layers.ReLU(),
+      tf_keras.layers.Conv2D(6, 3, padding='same'),
+      layer(),
+      tf_keras.layers.ReLU(),
       tf_keras.layers.GlobalAveragePooling2D(),
-      tf_keras.layers.Dense(parts.CLASSES)])
+      tf_keras.layers.Dense(parts.CLASSES),
+    ]
+  )
   loss = parts.cross_entropy(model(x, training=training), labels)
   way(loss, [model.updates], parts.OPTIMIZERS['adam']())
 
@@ -203,23 +342,35 @@ def _loop_training(run):
     x, labels = parts.images(source='random')
     logits, updates = parts.network(parts.LAYERS_FUSED, x, True)
     train_op = parts.around_minimize(
-        parts.cross_entropy(logits, labels), updates if run else [], optimizer)
+      parts.cross_entropy(logits, labels), updates if run else [], optimizer
+    )
     with tf.control_dependencies([getattr(train_op, 'op', train_op)]):
       return i + 1
 
-  tf.while_loop(lambda i: i < 3, step, [tf.constant(0)], parallel_iterations=1,
-                back_prop=False)
+  tf.while_loop(
+    lambda i: i < 3,
+    step,
+    [tf.constant(0)],
+    parallel_iterations=1,
+    back_prop=False,
+  )
 
 
 def _weight_average(way):
   """An average of the weights after each step, decay 0.9999."""
+
   def averaged(loss, updates, optimizer):
     train_op = way(loss, updates, optimizer)
     average = tf.train.ExponentialMovingAverage(0.9999)
     with tf.control_dependencies([train_op]):
       return average.apply(tf.trainable_variables())
-  return _train_and(parts.LAYERS_FUSED, averaged, saver=tf.train.Saver,
-                    checkpoint=lambda: parts.checkpoint(2000))
+
+  return _train_and(
+    parts.LAYERS_FUSED,
+    averaged,
+    saver=tf.train.Saver,
+    checkpoint=lambda: parts.checkpoint(2000),
+  )
 
 
 def _partly_run():
@@ -228,24 +379,49 @@ def _partly_run():
   code = 'updates-partly-run'
   for i, way in enumerate((parts.first_layer, parts.only_means)):
     for name, norm, resource in _styles(i == 0, i == 1):
-      yield _case(code, '%s/%s/%s' % (way.__name__, name, _kind(resource)),
-                  _train, norm=norm, way=way, resource=resource, widths=(4, 6),
-                  optimizer=next(optimizers))
+      yield _case(
+        code,
+        '%s/%s/%s' % (way.__name__, name, _kind(resource)),
+        _train,
+        norm=norm,
+        way=way,
+        resource=resource,
+        widths=(4, 6),
+        optimizer=next(optimizers),
+      )
   for name in ('layers_fused', 'layers_plain', 'slim_fused', 'slim_plain'):
-    yield _case(code, 'scope_of_one/' + name, _train, norm=parts.NORMS[name],
-                way=parts.scope_of_one, resource=name.startswith('slim'),
-                widths=(4, 6),
-                training='placeholder')
+    yield _case(
+      code,
+      'scope_of_one/' + name,
+      _train,
+      norm=parts.NORMS[name],
+      way=parts.scope_of_one,
+      resource=name.startswith('slim'),
+      widths=(4, 6),
+      training='placeholder',
+    )
   for name in ('layers_fused', 'layers_plain', 'hand'):
-    yield _case(code, 'functional_if/' + name, _train, norm=parts.NORMS[name],
-                way=parts.first_layer, training='placeholder',
-                functional=True, widths=(4, 6))
+    yield _case(
+      code,
+      'functional_if/' + name,
+      _train,
+      norm=parts.NORMS[name],
+      way=parts.first_layer,
+      training='placeholder',
+      functional=True,
+      widths=(4, 6),
+    )
   # One layer is frozen the wrong way: it still uses the batch.
-  yield _case(code, 'one_not_trainable/layers_fused', _mixed,
-              norm=functools.partial(parts.LAYERS_FUSED, trainable=False))
+  yield _case(
+    code,
+    'one_not_trainable/layers_fused',
+    _mixed,
+    norm=functools.partial(parts.LAYERS_FUSED, trainable=False),
+  )
   # Only the discriminator's updates were wired.
-  yield _case(code, 'gan/generator_forgotten', _gan, shared=False,
-              generator_updates=False)
+  yield _case(
+    code, 'gan/generator_forgotten', _gan, shared=False, generator_updates=False
+  )
 
 
 def _in_cond():
@@ -254,24 +430,49 @@ def _in_cond():
   norms = {**parts.NORMS}
   del norms['slim_plain']
   for name, norm, resource in _styles(norms=norms):
-    yield _case('updates-in-cond', 'minimize/%s/%s' % (name, _kind(resource)),
-                _train, norm=parts.in_branch(norm), way=parts.around_minimize,
-                training='placeholder', resource=resource,
-                optimizer=next(optimizers))
-  yield _case('updates-in-cond', 'gradients/layers_fused', _train,
-              norm=parts.in_branch(parts.LAYERS_FUSED),
-              way=parts.around_gradients, training='placeholder')
-  yield _case('updates-in-cond', 'default_true/layers_fused', _train,
-              norm=parts.in_branch(parts.LAYERS_FUSED),
-              way=parts.around_minimize, training='default_true')
+    yield _case(
+      'updates-in-cond',
+      'minimize/%s/%s' % (name, _kind(resource)),
+      _train,
+      norm=parts.in_branch(norm),
+      way=parts.around_minimize,
+      training='placeholder',
+      resource=resource,
+      optimizer=next(optimizers),
+    )
+  yield _case(
+    'updates-in-cond',
+    'gradients/layers_fused',
+    _train,
+    norm=parts.in_branch(parts.LAYERS_FUSED),
+    way=parts.around_gradients,
+    training='placeholder',
+  )
+  yield _case(
+    'updates-in-cond',
+    'default_true/layers_fused',
+    _train,
+    norm=parts.in_branch(parts.LAYERS_FUSED),
+    way=parts.around_minimize,
+    training='default_true',
+  )
   for resource in (True, False):
-    yield _case('updates-in-cond', 'whole_network/' + _kind(resource),
-                _network_in_cond, resource=resource)
+    yield _case(
+      'updates-in-cond',
+      'whole_network/' + _kind(resource),
+      _network_in_cond,
+      resource=resource,
+    )
   # In-place updates within the branch do no harm.
   for name, norm in parts.IN_PLACE.items():
-    yield _case('', 'in_branch_in_place/' + name, _train,
-                norm=parts.in_branch(norm), way=parts.alone,
-                training='placeholder')
+    yield _case(
+      '',
+      'in_branch_in_place/' + name,
+      _train,
+      norm=parts.in_branch(norm),
+      way=parts.alone,
+      training='placeholder',
+    )
 
 
 def _network_in_cond():
@@ -279,29 +480,59 @@ def _network_in_cond():
   x, labels = parts.images()
   training = parts.training_switch('placeholder')
   logits = tf.cond(
-      training, lambda: parts.network(parts.LAYERS_PLAIN, x, True)[0],
-      lambda: parts.network(parts.LAYERS_PLAIN, x, False, reuse=True)[0])
+    training,
+    lambda: parts.network(parts.LAYERS_PLAIN, x, True)[0],
+    lambda: parts.network(parts.LAYERS_PLAIN, x, False, reuse=True)[0],
+  )
   parts.around_minimize(
-      parts.cross_entropy(logits, labels),
-      [tf.get_collection(tf.GraphKeys.UPDATE_OPS)],
-      parts.OPTIMIZERS['momentum']())
+    parts.cross_entropy(logits, labels),
+    [tf.get_collection(tf.GraphKeys.UPDATE_OPS)],
+    parts.OPTIMIZERS['momentum'](),
+  )
 
 
 def _no_updates():
   """Batch statistics that nothing in the graph would ever store."""
   optimizers = itertools.cycle(parts.OPTIMIZERS)
   code = 'no-updates'
-  norms = {'moments': parts.moments_norm, 'fused': parts.fused_norm,
-           'arithmetic': parts.arithmetic_norm}
+  norms = {
+    'moments': parts.moments_norm,
+    'fused': parts.fused_norm,
+    'arithmetic': parts.arithmetic_norm,
+  }
   for name, norm, resource in _styles(norms=norms):
-    yield _case(code, '%s/%s' % (name, _kind(resource)), _train, norm=norm,
-                way=parts.alone, resource=resource, optimizer=next(optimizers))
-    yield _case(code, 'beside_layers/%s/%s' % (name, _kind(resource)), _mixed,
-                norm=norm, resource=resource)
-  yield _case(code, 'dense/moments', _train, norm=parts.moments_norm,
-              way=parts.alone, network=parts.dense_network)
-  yield _case(code, 'variables_only', _train, norm=_never_assigned,
-              way=parts.alone, training='placeholder')
+    yield _case(
+      code,
+      '%s/%s' % (name, _kind(resource)),
+      _train,
+      norm=norm,
+      way=parts.alone,
+      resource=resource,
+      optimizer=next(optimizers),
+    )
+    yield _case(
+      code,
+      'beside_layers/%s/%s' % (name, _kind(resource)),
+      _mixed,
+      norm=norm,
+      resource=resource,
+    )
+  yield _case(
+    code,
+    'dense/moments',
+    _train,
+    norm=parts.moments_norm,
+    way=parts.alone,
+    network=parts.dense_network,
+  )
+  yield _case(
+    code,
+    'variables_only',
+    _train,
+    norm=_never_assigned,
+    way=parts.alone,
+    training='placeholder',
+  )
 
 
 def _mixed(norm):
@@ -309,38 +540,53 @@ def _mixed(norm):
   x, labels = parts.images()
   x, first = parts.body(parts.LAYERS_FUSED, x, True, scope='healthy')
   logits, _ = parts.network(norm, x, True, scope='other', widths=(4,))
-  parts.around_minimize(parts.cross_entropy(logits, labels), first,
-                        parts.OPTIMIZERS['adam']())
+  parts.around_minimize(
+    parts.cross_entropy(logits, labels), first, parts.OPTIMIZERS['adam']()
+  )
 
 
 def _never_assigned(x, training, decay):
   """Statistics for evaluation exist, and nothing assigns them."""
   del decay
   channels = x.shape[-1]
-  stored = [tf.get_variable(name, channels, initializer=initializer(),
-                            trainable=False)
-            for name, initializer in (('pop_mean', tf.zeros_initializer),
-                                      ('pop_var', tf.ones_initializer))]
+  stored = [
+    tf.get_variable(name, channels, initializer=initializer(), trainable=False)
+    for name, initializer in (
+      ('pop_mean', tf.zeros_initializer),
+      ('pop_var', tf.ones_initializer),
+    )
+  ]
   batch = tf.nn.moments(x, [0, 1, 2])
-  mean, variance = tf.cond(training, lambda: list(batch),
-                           lambda: [tf.identity(v) for v in stored])
+  mean, variance = tf.cond(
+    training, lambda: list(batch), lambda: [tf.identity(v) for v in stored]
+  )
   return tf.nn.batch_normalization(
-      x, mean, variance, None, None, parts.EPSILON), []
+    x, mean, variance, None, None, parts.EPSILON
+  ), []
 
 
 def _several():
   """keras-team/keras #8794: each call of a shared layer updates it."""
   code = 'several-updates-a-step'
   for name, norm, resource in _styles(False, True, keras=False):
-    yield _case(code, 'siamese/%s/%s' % (name, _kind(resource)), _siamese,
-                norm=norm, resource=resource, way=parts.around_minimize)
+    yield _case(
+      code,
+      'siamese/%s/%s' % (name, _kind(resource)),
+      _siamese,
+      norm=norm,
+      resource=resource,
+      way=parts.around_minimize,
+    )
   for name, norm in parts.IN_PLACE.items():
-    yield _case(code, 'siamese_in_place/' + name, _siamese, norm=norm,
-                way=parts.alone)
-  yield _case(code, 'siamese/group', _siamese, norm=parts.LAYERS_FUSED,
-              way=parts.grouped)
-  yield _case(code, 'siamese/keras', _shared_keras_layer,
-              way=parts.around_minimize)
+    yield _case(
+      code, 'siamese_in_place/' + name, _siamese, norm=norm, way=parts.alone
+    )
+  yield _case(
+    code, 'siamese/group', _siamese, norm=parts.LAYERS_FUSED, way=parts.grouped
+  )
+  yield _case(
+    code, 'siamese/keras', _shared_keras_layer, way=parts.around_minimize
+  )
   yield _case(code, 'towers', _towers, all_updates=True)
 
 
@@ -350,11 +596,16 @@ def _siamese(norm, way, first_only=False):
   other, _ = parts.images(source='random')
   logits, updates = parts.network(norm, x, True, widths=(4,))
   logits_2, updates_2 = parts.network(
-      norm, other, True, reuse=True, widths=(4,))
-  loss = (parts.cross_entropy(logits, labels) +
-          tf.reduce_mean(tf.square(logits - logits_2)))
-  way(loss, updates if first_only else updates + updates_2,
-      parts.OPTIMIZERS['momentum']())
+    norm, other, True, reuse=True, widths=(4,)
+  )
+  loss = parts.cross_entropy(logits, labels) + tf.reduce_mean(
+    tf.square(logits - logits_2)
+  )
+  way(
+    loss,
+    updates if first_only else updates + updates_2,
+    parts.OPTIMIZERS['momentum'](),
+  )
 
 
 def _shared_keras_layer(way):
@@ -365,10 +616,10 @@ def _shared_keras_layer(way):
   norm = tf_keras.layers.BatchNormalization()
   dense = tf_keras.layers.Dense(parts.CLASSES)
   one, two = (
-      dense(tf.reduce_mean(tf.nn.relu(norm(conv(y), training=True)), [1, 2]))
-      for y in (x, other))
-  loss = (parts.cross_entropy(one, labels) +
-          tf.reduce_mean(tf.square(one - two)))
+    dense(tf.reduce_mean(tf.nn.relu(norm(conv(y), training=True)), [1, 2]))
+    for y in (x, other)
+  )
+  loss = parts.cross_entropy(one, labels) + tf.reduce_mean(tf.square(one - two))
   way(loss, [norm.updates], parts.OPTIMIZERS['sgd']())
 
 
@@ -381,12 +632,16 @@ def _towers(all_updates):
       x, labels = parts.images(source='random')
       logits, ops = parts.network(parts.LAYERS_FUSED, x, True, reuse=i > 0)
       gradients.append(
-          optimizer.compute_gradients(parts.cross_entropy(logits, labels)))
+        optimizer.compute_gradients(parts.cross_entropy(logits, labels))
+      )
       updates += ops if all_updates or i == 0 else []
-  pairs = [(tf.reduce_mean(tf.stack([g for g, _ in column]), 0), column[0][1])
-           for column in zip(*gradients)]
+  pairs = [
+    (tf.reduce_mean(tf.stack([g for g, _ in column]), 0), column[0][1])
+    for column in zip(*gradients)
+  ]
   train_op = optimizer.apply_gradients(
-      pairs, tf.train.get_or_create_global_step())
+    pairs, tf.train.get_or_create_global_step()
+  )
   tf.group(train_op, *parts.flat(updates), name='train')
 
 
@@ -401,119 +656,273 @@ def _saved():
   """tinghuiz/SfMLearner #17, zhengyang-wang/Unet_3D #5."""
   code = 'statistics-not-saved'
   for name, norm, resource in _styles(True, False):
-    yield _case(code, 'trainable/%s/%s' % (name, _kind(resource)), _train_and,
-                norm=norm, saver=_trainable_saver, resource=resource)
-  yield _case(code, 'trainable/ema', _train_and, norm=parts.ema_norm,
-              way=parts.alone, training='placeholder', saver=_trainable_saver)
-  yield _case(code, 'trainable/placeholder', _train_and,
-              norm=parts.LAYERS_PLAIN, training='placeholder',
-              saver=_trainable_saver)
-  yield _case(code, 'trainable_and_step', _train_and, norm=parts.LAYERS_FUSED,
-              saver=lambda: tf.train.Saver(
-                  tf.trainable_variables() + [tf.train.get_global_step()]))
-  yield _case(code, 'without_moving', _train_and, norm=parts.LAYERS_FUSED,
-              saver=lambda: tf.train.Saver(
-                  [v for v in tf.global_variables()
-                   if 'moving' not in v.name]))
-  yield _case(code, 'without_variances', _train_and, norm=parts.LAYERS_FUSED,
-              saver=lambda: tf.train.Saver(
-                  [v for v in tf.global_variables()
-                   if 'moving_variance' not in v.name]))
+    yield _case(
+      code,
+      'trainable/%s/%s' % (name, _kind(resource)),
+      _train_and,
+      norm=norm,
+      saver=_trainable_saver,
+      resource=resource,
+    )
+  yield _case(
+    code,
+    'trainable/ema',
+    _train_and,
+    norm=parts.ema_norm,
+    way=parts.alone,
+    training='placeholder',
+    saver=_trainable_saver,
+  )
+  yield _case(
+    code,
+    'trainable/placeholder',
+    _train_and,
+    norm=parts.LAYERS_PLAIN,
+    training='placeholder',
+    saver=_trainable_saver,
+  )
+  yield _case(
+    code,
+    'trainable_and_step',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=lambda: tf.train.Saver(
+      tf.trainable_variables() + [tf.train.get_global_step()]
+    ),
+  )
+  yield _case(
+    code,
+    'without_moving',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=lambda: tf.train.Saver(
+      [v for v in tf.global_variables() if 'moving' not in v.name]
+    ),
+  )
+  yield _case(
+    code,
+    'without_variances',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=lambda: tf.train.Saver(
+      [v for v in tf.global_variables() if 'moving_variance' not in v.name]
+    ),
+  )
   # The full saver is an older one; the one in use is not.
-  yield _case(code, 'second_saver', _train_and, norm=parts.LAYERS_FUSED,
-              saver=lambda: (tf.train.Saver(), _trainable_saver())[1])
+  yield _case(
+    code,
+    'second_saver',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=lambda: (tf.train.Saver(), _trainable_saver())[1],
+  )
   for name in ('layers_fused', 'keras_fused', 'hand'):
     norm = {**parts.NORMS, **parts.KERAS_NORMS}[name]
-    yield _case('', 'saver/full/' + name, _train_and, norm=norm,
-                saver=tf.train.Saver)
+    yield _case(
+      '', 'saver/full/' + name, _train_and, norm=norm, saver=tf.train.Saver
+    )
   # A saver of pretrained weights beside the full one.
-  yield _case('', 'saver/pretrained_subset', _train_and,
-              norm=parts.LAYERS_FUSED,
-              saver=lambda: (_trainable_saver(), tf.train.Saver())[1])
-  yield _case('', 'saver/weights_and_statistics', _train_and,
-              norm=parts.LAYERS_FUSED, saver=lambda: tf.train.Saver(
-                  tf.trainable_variables() +
-                  [v for v in tf.global_variables() if 'moving_' in v.name]))
-  yield _case('', 'saver/sharded', _train_and, norm=parts.LAYERS_FUSED,
-              saver=lambda: tf.train.Saver(sharded=True))
-  yield _case('', 'saver/renames', _train_and, norm=parts.LAYERS_FUSED,
-              saver=_renaming_saver)
-  yield _case('', 'saver/renames/with_checkpoint', _train_and,
-              norm=parts.LAYERS_FUSED, saver=_renaming_saver,
-              checkpoint=lambda: {
-                  'model/' + name: value
-                  for name, value in parts.checkpoint(2000).items()})
+  yield _case(
+    '',
+    'saver/pretrained_subset',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=lambda: (_trainable_saver(), tf.train.Saver())[1],
+  )
+  yield _case(
+    '',
+    'saver/weights_and_statistics',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=lambda: tf.train.Saver(
+      tf.trainable_variables()
+      + [v for v in tf.global_variables() if 'moving_' in v.name]
+    ),
+  )
+  yield _case(
+    '',
+    'saver/sharded',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=lambda: tf.train.Saver(sharded=True),
+  )
+  yield _case(
+    '',
+    'saver/renames',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=_renaming_saver,
+  )
+  yield _case(
+    '',
+    'saver/renames/with_checkpoint',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=_renaming_saver,
+    checkpoint=lambda: {
+      'model/' + name: value for name, value in parts.checkpoint(2000).items()
+    },
+  )
 
 
 def _renaming_saver():
   """Every variable under another name."""
-  return tf.train.Saver({'model/' + v.op.name: v
-                         for v in tf.global_variables()})
+  return tf.train.Saver(
+    {'model/' + v.op.name: v for v in tf.global_variables()}
+  )
 
 
 def _checkpoints():
   """Statistics missing from a checkpoint, or not moved, or not far enough."""
   for name, norm, resource in _styles(False, True):
     kind = _kind(resource)
-    yield _case('checkpoint-lacks-statistics', '%s/%s' % (name, kind),
-                _train_and, norm=norm, saver=tf.train.Saver, resource=resource,
-                checkpoint=lambda: parts.checkpoint(2000, without=('',)))
+    yield _case(
+      'checkpoint-lacks-statistics',
+      '%s/%s' % (name, kind),
+      _train_and,
+      norm=norm,
+      saver=tf.train.Saver,
+      resource=resource,
+      checkpoint=lambda: parts.checkpoint(2000, without=('',)),
+    )
     # ritheshkumar95/im2latex-tensorflow #6.
-    yield _case('statistics-still-initial', '%s/%s' % (name, kind),
-                _train_and, norm=norm, saver=tf.train.Saver, resource=resource,
-                checkpoint=lambda: parts.checkpoint(2000, initial=('',)))
-    yield _case('', 'checkpoint/2000_steps/%s/%s' % (name, kind), _train_and,
-                norm=norm, saver=tf.train.Saver, resource=resource,
-                checkpoint=lambda: parts.checkpoint(2000))
-  yield _case('checkpoint-lacks-statistics', 'one_layer', _train_and,
-              norm=parts.LAYERS_FUSED, saver=tf.train.Saver, widths=(4, 6),
-              checkpoint=lambda: parts.checkpoint(2000, without=('block1',)))
-  yield _case('checkpoint-lacks-statistics', 'variances', _train_and,
-              norm=parts.LAYERS_FUSED, saver=tf.train.Saver,
-              checkpoint=lambda: parts.checkpoint(
-                  2000, without=('moving_variance',)))
-  yield _case('checkpoint-lacks-statistics', 'evaluation', _evaluate,
-              norm=parts.LAYERS_FUSED, training='false', saver=tf.train.Saver,
-              checkpoint=lambda: parts.checkpoint(2000, without=('',)))
-  yield _case('statistics-still-initial', 'in_place/slim_fused', _train_and,
-              norm=parts.IN_PLACE['slim_fused'], way=parts.alone,
-              saver=tf.train.Saver,
-              checkpoint=lambda: parts.checkpoint(2000, initial=('',)))
-  yield _case('statistics-still-initial', 'one_layer', _train_and,
-              norm=parts.LAYERS_FUSED, saver=tf.train.Saver, widths=(4, 6),
-              checkpoint=lambda: parts.checkpoint(2000, initial=('block1',)))
+    yield _case(
+      'statistics-still-initial',
+      '%s/%s' % (name, kind),
+      _train_and,
+      norm=norm,
+      saver=tf.train.Saver,
+      resource=resource,
+      checkpoint=lambda: parts.checkpoint(2000, initial=('',)),
+    )
+    yield _case(
+      '',
+      'checkpoint/2000_steps/%s/%s' % (name, kind),
+      _train_and,
+      norm=norm,
+      saver=tf.train.Saver,
+      resource=resource,
+      checkpoint=lambda: parts.checkpoint(2000),
+    )
+  yield _case(
+    'checkpoint-lacks-statistics',
+    'one_layer',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=tf.train.Saver,
+    widths=(4, 6),
+    checkpoint=lambda: parts.checkpoint(2000, without=('block1',)),
+  )
+  yield _case(
+    'checkpoint-lacks-statistics',
+    'variances',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=tf.train.Saver,
+    checkpoint=lambda: parts.checkpoint(2000, without=('moving_variance',)),
+  )
+  yield _case(
+    'checkpoint-lacks-statistics',
+    'evaluation',
+    _evaluate,
+    norm=parts.LAYERS_FUSED,
+    training='false',
+    saver=tf.train.Saver,
+    checkpoint=lambda: parts.checkpoint(2000, without=('',)),
+  )
+  yield _case(
+    'statistics-still-initial',
+    'in_place/slim_fused',
+    _train_and,
+    norm=parts.IN_PLACE['slim_fused'],
+    way=parts.alone,
+    saver=tf.train.Saver,
+    checkpoint=lambda: parts.checkpoint(2000, initial=('',)),
+  )
+  yield _case(
+    'statistics-still-initial',
+    'one_layer',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=tf.train.Saver,
+    widths=(4, 6),
+    checkpoint=lambda: parts.checkpoint(2000, initial=('block1',)),
+  )
   for name in ('layers_fused', 'slim_plain', 'keras_fused', 'hand'):
     norm = {**parts.NORMS, **parts.KERAS_NORMS}[name]
     rows = ((0.999, 500, 5000), (0.99, 100, 500), (0.9, 10, 50))
     rows = rows if name == 'layers_fused' else rows[:1]
     # tensorflow #7469, #21572: too few steps for the decay.
     for decay, steps, _ in rows:
-      yield _case('decay-too-slow', '%s/%s/%d_steps' % (name, decay, steps),
-                  _train_and, norm=norm, decay=decay, saver=tf.train.Saver,
-                  checkpoint=functools.partial(parts.checkpoint, steps))
+      yield _case(
+        'decay-too-slow',
+        '%s/%s/%d_steps' % (name, decay, steps),
+        _train_and,
+        norm=norm,
+        decay=decay,
+        saver=tf.train.Saver,
+        checkpoint=functools.partial(parts.checkpoint, steps),
+      )
     for decay, _, steps in rows:
-      yield _case('', 'checkpoint/%s/%s/%d_steps' % (name, decay, steps),
-                  _train_and, norm=norm, decay=decay, saver=tf.train.Saver,
-                  checkpoint=functools.partial(parts.checkpoint, steps))
+      yield _case(
+        '',
+        'checkpoint/%s/%s/%d_steps' % (name, decay, steps),
+        _train_and,
+        norm=norm,
+        decay=decay,
+        saver=tf.train.Saver,
+        checkpoint=functools.partial(parts.checkpoint, steps),
+      )
     # Before the first step there is nothing else to hold.
-    yield _case('', 'checkpoint/step_0/' + name, _train_and, norm=norm,
-                saver=tf.train.Saver,
-                checkpoint=lambda: parts.checkpoint(0, initial=('',)))
+    yield _case(
+      '',
+      'checkpoint/step_0/' + name,
+      _train_and,
+      norm=norm,
+      saver=tf.train.Saver,
+      checkpoint=lambda: parts.checkpoint(0, initial=('',)),
+    )
   ema = dict(way=parts.alone, training='placeholder', saver=tf.train.Saver)
-  yield _case('decay-too-slow', 'ema', _train_and, norm=parts.ema_norm,
-              decay=0.999, checkpoint=lambda: parts.checkpoint(500), **ema)
-  yield _case('decay-too-slow', 'layers_plain/placeholder', _train_and,
-              norm=parts.LAYERS_PLAIN, decay=0.999, training='placeholder',
-              saver=tf.train.Saver, checkpoint=lambda: parts.checkpoint(500))
+  yield _case(
+    'decay-too-slow',
+    'ema',
+    _train_and,
+    norm=parts.ema_norm,
+    decay=0.999,
+    checkpoint=lambda: parts.checkpoint(500),
+    **ema,
+  )
+  yield _case(
+    'decay-too-slow',
+    'layers_plain/placeholder',
+    _train_and,
+    norm=parts.LAYERS_PLAIN,
+    decay=0.999,
+    training='placeholder',
+    saver=tf.train.Saver,
+    checkpoint=lambda: parts.checkpoint(500),
+  )
   # num_updates: the decay is (1 + n) / (10 + n) while that is the smaller.
-  yield _case('', 'checkpoint/ema_with_num_updates', _train_and,
-              norm=functools.partial(parts.ema_norm, num_updates=True),
-              decay=0.999, checkpoint=lambda: parts.checkpoint(500), **ema)
-  yield _case('', 'checkpoint/without_global_step', _train_and,
-              norm=parts.LAYERS_FUSED, saver=tf.train.Saver,
-              checkpoint=lambda: parts.checkpoint(None))
-  yield _case('', 'checkpoint/weight_average', _weight_average,
-              way=parts.around_minimize)
+  yield _case(
+    '',
+    'checkpoint/ema_with_num_updates',
+    _train_and,
+    norm=functools.partial(parts.ema_norm, num_updates=True),
+    decay=0.999,
+    checkpoint=lambda: parts.checkpoint(500),
+    **ema,
+  )
+  yield _case(
+    '',
+    'checkpoint/without_global_step',
+    _train_and,
+    norm=parts.LAYERS_FUSED,
+    saver=tf.train.Saver,
+    checkpoint=lambda: parts.checkpoint(None),
+  )
+  yield _case(
+    '', 'checkpoint/weight_average', _weight_average, way=parts.around_minimize
+  )
 
 
 # Evaluation and export.
@@ -523,7 +932,8 @@ def _evaluate(norm, training, saver=None, checkpoint=None, metrics=True):
   """A graph without gradients; metrics: loss and accuracy, else softmax."""
   x, labels = parts.images(source='placeholder')
   logits, _ = parts.network(
-      norm, x, parts.training_switch(training), widths=(4,))
+    norm, x, parts.training_switch(training), widths=(4,)
+  )
   if metrics:
     parts.cross_entropy(logits, labels)
     tf.metrics.accuracy(labels, tf.argmax(logits, -1))
@@ -537,16 +947,41 @@ def _evaluation():
   code = 'evaluation-by-batch-statistics'
   metrics = itertools.cycle((True, False))
   for name, norm, resource in _styles(True, False):
-    yield _case(code, '%s/%s' % (name, _kind(resource)), _evaluate, norm=norm,
-                training='true', resource=resource, metrics=next(metrics))
-  yield _case(code, 'in_place/slim_fused', _evaluate, training='true',
-              norm=parts.IN_PLACE['slim_fused'])
-  yield _case(code, 'moments', _evaluate, norm=parts.moments_norm,
-              training='true')
-  yield _case(code, 'fused', _evaluate, norm=parts.fused_norm, training='true',
-              metrics=False)
-  yield _case(code, 'with_saver', _evaluate, norm=parts.LAYERS_FUSED,
-              training='true', saver=tf.train.Saver)
+    yield _case(
+      code,
+      '%s/%s' % (name, _kind(resource)),
+      _evaluate,
+      norm=norm,
+      training='true',
+      resource=resource,
+      metrics=next(metrics),
+    )
+  yield _case(
+    code,
+    'in_place/slim_fused',
+    _evaluate,
+    training='true',
+    norm=parts.IN_PLACE['slim_fused'],
+  )
+  yield _case(
+    code, 'moments', _evaluate, norm=parts.moments_norm, training='true'
+  )
+  yield _case(
+    code,
+    'fused',
+    _evaluate,
+    norm=parts.fused_norm,
+    training='true',
+    metrics=False,
+  )
+  yield _case(
+    code,
+    'with_saver',
+    _evaluate,
+    norm=parts.LAYERS_FUSED,
+    training='true',
+    saver=tf.train.Saver,
+  )
   yield _case(code, 'one_layer', _evaluate_one_layer)
 
 
@@ -560,26 +995,63 @@ def _evaluate_one_layer():
 def _serving():
   """Evaluation and export graphs as they should be."""
   for name, norm, resource in _styles(False, True):
-    yield _case('', 'evaluation/%s/%s' % (name, _kind(resource)), _evaluate,
-                norm=norm, training='false', resource=resource)
+    yield _case(
+      '',
+      'evaluation/%s/%s' % (name, _kind(resource)),
+      _evaluate,
+      norm=norm,
+      training='false',
+      resource=resource,
+    )
   for name in ('layers_fused', 'layers_plain', 'slim_fused', 'keras_fused'):
     norm = {**parts.NORMS, **parts.KERAS_NORMS}[name]
-    yield _case('', 'serving/placeholder/' + name, _evaluate, norm=norm,
-                training='placeholder', metrics=False)
-    yield _case('', 'serving/default_false/' + name, _evaluate, norm=norm,
-                training='default_false', metrics=False)
-  yield _case('', 'serving/functional_if/layers_plain', _evaluate,
-              norm=parts.LAYERS_PLAIN, training='placeholder', metrics=False,
-              functional=True)
-  yield _case('', 'serving/ema', _evaluate, norm=parts.ema_norm,
-              training='placeholder')
-  yield _case('', 'evaluation/weight_average', _evaluate,
-              norm=parts.LAYERS_FUSED, training='false',
-              saver=lambda: tf.train.Saver(tf.train.ExponentialMovingAverage(
-                  0.99).variables_to_restore()))
-  yield _case('', 'evaluation/checkpoint', _evaluate, norm=parts.LAYERS_FUSED,
-              training='false', saver=tf.train.Saver,
-              checkpoint=lambda: parts.checkpoint(2000))
+    yield _case(
+      '',
+      'serving/placeholder/' + name,
+      _evaluate,
+      norm=norm,
+      training='placeholder',
+      metrics=False,
+    )
+    yield _case(
+      '',
+      'serving/default_false/' + name,
+      _evaluate,
+      norm=norm,
+      training='default_false',
+      metrics=False,
+    )
+  yield _case(
+    '',
+    'serving/functional_if/layers_plain',
+    _evaluate,
+    norm=parts.LAYERS_PLAIN,
+    training='placeholder',
+    metrics=False,
+    functional=True,
+  )
+  yield _case(
+    '', 'serving/ema', _evaluate, norm=parts.ema_norm, training='placeholder'
+  )
+  yield _case(
+    '',
+    'evaluation/weight_average',
+    _evaluate,
+    norm=parts.LAYERS_FUSED,
+    training='false',
+    saver=lambda: tf.train.Saver(
+      tf.train.ExponentialMovingAverage(0.99).variables_to_restore()
+    ),
+  )
+  yield _case(
+    '',
+    'evaluation/checkpoint',
+    _evaluate,
+    norm=parts.LAYERS_FUSED,
+    training='false',
+    saver=tf.train.Saver,
+    checkpoint=lambda: parts.checkpoint(2000),
+  )
   yield _case('', 'evaluation/one_image', _evaluate_one_image)
   yield _case('', 'evaluation/saliency', _saliency)
 
@@ -603,50 +1075,134 @@ def _batch_sizes():
   """tensorflow #9796: one example, and other sorts of too few values."""
   dense = dict(network=parts.dense_network)
   for name, norm, resource in _styles(True, False):
-    yield _case('single-example', '%s/%s' % (name, _kind(resource)), _train,
-                norm=norm, way=parts.around_minimize, batch=1,
-                resource=resource)
-  yield _case('single-example', 'queue', _train, norm=parts.LAYERS_FUSED,
-              way=parts.around_minimize, batch=1, source='queue')
-  yield _case('single-example', 'placeholder', _train, norm=parts.LAYERS_PLAIN,
-              way=parts.around_minimize, batch=1, training='placeholder')
-  plain = {name: norm for name, norm in
-           {**parts.NORMS, **parts.KERAS_NORMS}.items()
-           if name not in ('layers_fused', 'keras_fused', 'slim_fused')}
+    yield _case(
+      'single-example',
+      '%s/%s' % (name, _kind(resource)),
+      _train,
+      norm=norm,
+      way=parts.around_minimize,
+      batch=1,
+      resource=resource,
+    )
+  yield _case(
+    'single-example',
+    'queue',
+    _train,
+    norm=parts.LAYERS_FUSED,
+    way=parts.around_minimize,
+    batch=1,
+    source='queue',
+  )
+  yield _case(
+    'single-example',
+    'placeholder',
+    _train,
+    norm=parts.LAYERS_PLAIN,
+    way=parts.around_minimize,
+    batch=1,
+    training='placeholder',
+  )
+  plain = {
+    name: norm
+    for name, norm in {**parts.NORMS, **parts.KERAS_NORMS}.items()
+    if name not in ('layers_fused', 'keras_fused', 'slim_fused')
+  }
   for name, norm in plain.items():
-    yield _case('single-example', 'dense/' + name, _train, norm=norm,
-                way=parts.around_minimize, batch=1, **dense)
-    yield _case('few-values', 'dense_8/' + name, _train, norm=norm,
-                way=parts.around_minimize, batch=8, **dense)
-    yield _case('', 'dense_64/' + name, _train, norm=norm,
-                way=parts.around_minimize, batch=64, **dense)
+    yield _case(
+      'single-example',
+      'dense/' + name,
+      _train,
+      norm=norm,
+      way=parts.around_minimize,
+      batch=1,
+      **dense,
+    )
+    yield _case(
+      'few-values',
+      'dense_8/' + name,
+      _train,
+      norm=norm,
+      way=parts.around_minimize,
+      batch=8,
+      **dense,
+    )
+    yield _case(
+      '',
+      'dense_64/' + name,
+      _train,
+      norm=norm,
+      way=parts.around_minimize,
+      batch=64,
+      **dense,
+    )
   for batch in (2, 15):
-    yield _case('few-values', 'dense_%d/layers_plain' % batch, _train,
-                norm=parts.LAYERS_PLAIN, way=parts.around_minimize,
-                batch=batch, **dense)
+    yield _case(
+      'few-values',
+      'dense_%d/layers_plain' % batch,
+      _train,
+      norm=parts.LAYERS_PLAIN,
+      way=parts.around_minimize,
+      batch=batch,
+      **dense,
+    )
   for batch in (16, None):
-    yield _case('', 'dense_%s/layers_plain' % batch, _train,
-                norm=parts.LAYERS_PLAIN, way=parts.around_minimize,
-                batch=batch, **dense)
+    yield _case(
+      '',
+      'dense_%s/layers_plain' % batch,
+      _train,
+      norm=parts.LAYERS_PLAIN,
+      way=parts.around_minimize,
+      batch=batch,
+      **dense,
+    )
   for resource in (True, False):
     for name in ('layers_fused', 'layers_plain', 'slim_fused'):
-      yield _case('few-values', 'pooled/%s/%s' % (name, _kind(resource)),
-                  _pooled, norm=parts.NORMS[name], batch=8, resource=resource)
+      yield _case(
+        'few-values',
+        'pooled/%s/%s' % (name, _kind(resource)),
+        _pooled,
+        norm=parts.NORMS[name],
+        batch=8,
+        resource=resource,
+      )
   yield _case('few-values', 'sequence', _sequence, batch=2, length=4)
   yield _case('', 'sequence', _sequence, batch=4, length=8)
   # 64 rows, but in groups of 4.
-  yield _case('few-values', 'ghost', _train, batch=64, norm=functools.partial(
-      parts.layers_norm, virtual_batch_size=4), way=parts.around_minimize,
-              **dense)
-  yield _case('', 'ghost', _train, norm=functools.partial(
-      parts.layers_norm, virtual_batch_size=4), way=parts.around_minimize)
+  yield _case(
+    'few-values',
+    'ghost',
+    _train,
+    batch=64,
+    norm=functools.partial(parts.layers_norm, virtual_batch_size=4),
+    way=parts.around_minimize,
+    **dense,
+  )
+  yield _case(
+    '',
+    'ghost',
+    _train,
+    norm=functools.partial(parts.layers_norm, virtual_batch_size=4),
+    way=parts.around_minimize,
+  )
   # Two images of 8 x 8 have 128 values.
-  yield _case('', 'two_images', _train, norm=parts.LAYERS_FUSED,
-              way=parts.around_minimize, batch=2)
+  yield _case(
+    '',
+    'two_images',
+    _train,
+    norm=parts.LAYERS_FUSED,
+    way=parts.around_minimize,
+    batch=2,
+  )
   for training in ('true', 'placeholder'):
-    yield _case('', 'unknown_batch/' + training, _train,
-                norm=parts.LAYERS_FUSED, way=parts.around_minimize, batch=None,
-                training=training)
+    yield _case(
+      '',
+      'unknown_batch/' + training,
+      _train,
+      norm=parts.LAYERS_FUSED,
+      way=parts.around_minimize,
+      batch=None,
+      training=training,
+    )
   yield _case('', 'clip_of_16_frames', _clip)
 
 
@@ -656,8 +1212,11 @@ def _pooled(norm, batch):
   x, updates = parts.body(norm, x, True, widths=(6,))
   x = tf.reduce_mean(x, [1, 2], keepdims=True)
   logits, ops = parts.network(norm, x, True, scope='head', widths=(4,))
-  parts.around_minimize(parts.cross_entropy(logits, labels), updates + ops,
-                        parts.OPTIMIZERS['sgd']())
+  parts.around_minimize(
+    parts.cross_entropy(logits, labels),
+    updates + ops,
+    parts.OPTIMIZERS['sgd'](),
+  )
 
 
 def _sequence(batch, length):
@@ -667,19 +1226,24 @@ def _sequence(batch, length):
   x, ops = parts.LAYERS_PLAIN(x, True, 0.99)
   logits = tf.layers.dense(tf.reduce_mean(tf.nn.relu(x), 1), parts.CLASSES)
   parts.around_minimize(
-      parts.cross_entropy(logits, tf.zeros([batch], tf.int32)), [ops],
-      parts.OPTIMIZERS['adam']())
+    parts.cross_entropy(logits, tf.zeros([batch], tf.int32)),
+    [ops],
+    parts.OPTIMIZERS['adam'](),
+  )
 
 
 def _clip():
   """A batch of one video whose frames are the batch of the layers."""
   x = tf.placeholder(tf.float32, [1, 16, 8, 8, 3])
   logits, updates = parts.network(
-      parts.LAYERS_FUSED, tf.reshape(x, [16, 8, 8, 3]), True)
+    parts.LAYERS_FUSED, tf.reshape(x, [16, 8, 8, 3]), True
+  )
   logits = tf.reduce_mean(tf.reshape(logits, [1, 16, parts.CLASSES]), 1)
   parts.around_minimize(
-      parts.cross_entropy(logits, tf.zeros([1], tf.int32)), updates,
-      parts.OPTIMIZERS['sgd']())
+    parts.cross_entropy(logits, tf.zeros([1], tf.int32)),
+    updates,
+    parts.OPTIMIZERS['sgd'](),
+  )
 
 
 # Axes.
@@ -691,34 +1255,83 @@ def _axes():
   for resource, fused in itertools.product((True, False), (True, False)):
     kind = '%s/%s' % ('fused' if fused else 'plain', _kind(resource))
     norm = functools.partial(parts.layers_norm, fused=fused)
-    for training in ('true', 'placeholder')[:1 + resource]:
-      yield _case(code, 'axis_1_nhwc/%s/%s' % (kind, training), _train,
-                  norm=functools.partial(norm, axis=1), training=training,
-                  way=parts.around_minimize, resource=resource)
-    yield _case(code, 'axis_last_nchw/' + kind, _nchw,
-                norm=functools.partial(norm, axis=-1), resource=resource)
-    yield _case('', 'axis_1_nchw/' + kind, _nchw,
-                norm=functools.partial(norm, axis=1), resource=resource)
-    yield _case('', 'axis_3_nhwc/' + kind, _train,
-                norm=functools.partial(norm, axis=3),
-                way=parts.around_minimize, resource=resource)
-    yield _case('', 'axis_1_transposed/' + kind, _train,
-                norm=functools.partial(_transposed, norm),
-                way=parts.around_minimize, resource=resource)
-  yield _case(code, 'axis_1_nhwc/keras', _train, way=parts.around_minimize,
-              norm=functools.partial(parts.KERAS_PLAIN, axis=1))
-  yield _case(code, 'nchw_of_nhwc/slim_fused', _train,
-              norm=functools.partial(parts.SLIM_FUSED, data_format='NCHW'),
-              way=parts.around_minimize)
+    for training in ('true', 'placeholder')[: 1 + resource]:
+      yield _case(
+        code,
+        'axis_1_nhwc/%s/%s' % (kind, training),
+        _train,
+        norm=functools.partial(norm, axis=1),
+        training=training,
+        way=parts.around_minimize,
+        resource=resource,
+      )
+    yield _case(
+      code,
+      'axis_last_nchw/' + kind,
+      _nchw,
+      norm=functools.partial(norm, axis=-1),
+      resource=resource,
+    )
+    yield _case(
+      '',
+      'axis_1_nchw/' + kind,
+      _nchw,
+      norm=functools.partial(norm, axis=1),
+      resource=resource,
+    )
+    yield _case(
+      '',
+      'axis_3_nhwc/' + kind,
+      _train,
+      norm=functools.partial(norm, axis=3),
+      way=parts.around_minimize,
+      resource=resource,
+    )
+    yield _case(
+      '',
+      'axis_1_transposed/' + kind,
+      _train,
+      norm=functools.partial(_transposed, norm),
+      way=parts.around_minimize,
+      resource=resource,
+    )
+  yield _case(
+    code,
+    'axis_1_nhwc/keras',
+    _train,
+    way=parts.around_minimize,
+    norm=functools.partial(parts.KERAS_PLAIN, axis=1),
+  )
+  yield _case(
+    code,
+    'nchw_of_nhwc/slim_fused',
+    _train,
+    norm=functools.partial(parts.SLIM_FUSED, data_format='NCHW'),
+    way=parts.around_minimize,
+  )
   # As many rows as channels: nothing but the convolution tells.
-  yield _case(code, 'axis_1_nhwc/square', _train,
-              norm=functools.partial(parts.LAYERS_PLAIN, axis=1),
-              way=parts.around_minimize, widths=(8, 8))
-  yield _case('', 'slim_nchw', _nchw,
-              norm=functools.partial(parts.SLIM_FUSED, data_format='NCHW'))
-  yield _case('', 'axis_1_dense', _train, way=parts.around_minimize,
-              norm=functools.partial(parts.LAYERS_PLAIN, axis=1),
-              network=parts.dense_network)
+  yield _case(
+    code,
+    'axis_1_nhwc/square',
+    _train,
+    norm=functools.partial(parts.LAYERS_PLAIN, axis=1),
+    way=parts.around_minimize,
+    widths=(8, 8),
+  )
+  yield _case(
+    '',
+    'slim_nchw',
+    _nchw,
+    norm=functools.partial(parts.SLIM_FUSED, data_format='NCHW'),
+  )
+  yield _case(
+    '',
+    'axis_1_dense',
+    _train,
+    way=parts.around_minimize,
+    norm=functools.partial(parts.LAYERS_PLAIN, axis=1),
+    network=parts.dense_network,
+  )
 
 
 def _nchw(norm):
@@ -727,15 +1340,23 @@ def _nchw(norm):
   updates = []
   for i, width in enumerate((4, 6)):
     with tf.variable_scope('block%d' % i):
-      x = tf.layers.conv2d(x, width, 3, padding='same', use_bias=False,
-                           data_format='channels_first')
+      x = tf.layers.conv2d(
+        x,
+        width,
+        3,
+        padding='same',
+        use_bias=False,
+        data_format='channels_first',
+      )
       x, ops = norm(x, True, 0.99)
       updates.append(ops)
       x = tf.nn.relu(x)
   logits = tf.layers.dense(tf.reduce_mean(x, [2, 3]), parts.CLASSES)
   parts.around_minimize(
-      parts.cross_entropy(logits, tf.zeros([16], tf.int32)), updates,
-      parts.OPTIMIZERS['momentum']())
+    parts.cross_entropy(logits, tf.zeros([16], tf.int32)),
+    updates,
+    parts.OPTIMIZERS['momentum'](),
+  )
 
 
 def _transposed(norm, x, training, decay):
@@ -753,38 +1374,85 @@ def _decays():
   code = 'decay-like-pytorch'
   for name, norm, resource in _styles(True, False):
     for training in ('true', 'placeholder'):
-      yield _case(code, '%s/%s/%s' % (name, _kind(resource), training), _train,
-                  norm=norm, way=parts.around_minimize, decay=0.1,
-                  training=training, resource=resource,
-                  optimizer=next(optimizers))
+      yield _case(
+        code,
+        '%s/%s/%s' % (name, _kind(resource), training),
+        _train,
+        norm=norm,
+        way=parts.around_minimize,
+        decay=0.1,
+        training=training,
+        resource=resource,
+        optimizer=next(optimizers),
+      )
   for form in ('sub', 'add'):
-    yield _case(code, 'hand_' + form, _train, way=parts.around_minimize,
-                norm=functools.partial(parts.hand_norm, form=form), decay=0.1)
-  yield _case(code, 'ema', _train, norm=parts.ema_norm, way=parts.alone,
-              decay=0.1, training='placeholder')
-  yield _case(code, 'in_place/slim_fused', _train, decay=0.1, way=parts.alone,
-              norm=parts.IN_PLACE['slim_fused'])
+    yield _case(
+      code,
+      'hand_' + form,
+      _train,
+      way=parts.around_minimize,
+      norm=functools.partial(parts.hand_norm, form=form),
+      decay=0.1,
+    )
+  yield _case(
+    code,
+    'ema',
+    _train,
+    norm=parts.ema_norm,
+    way=parts.alone,
+    decay=0.1,
+    training='placeholder',
+  )
+  yield _case(
+    code,
+    'in_place/slim_fused',
+    _train,
+    decay=0.1,
+    way=parts.alone,
+    norm=parts.IN_PLACE['slim_fused'],
+  )
   for name in ('layers_fused', 'layers_plain'):
-    yield _case(code, 'functional_if/' + name, _train, norm=parts.NORMS[name],
-                way=parts.around_minimize, decay=0.2, training='placeholder',
-                functional=True)
+    yield _case(
+      code,
+      'functional_if/' + name,
+      _train,
+      norm=parts.NORMS[name],
+      way=parts.around_minimize,
+      decay=0.2,
+      training='placeholder',
+      functional=True,
+    )
   for decay in (0.6, 0.9, 0.999):
-    yield _case('', 'decay/%s' % decay, _train, norm=parts.LAYERS_FUSED,
-                way=parts.around_minimize, decay=decay)
+    yield _case(
+      '',
+      'decay/%s' % decay,
+      _train,
+      norm=parts.LAYERS_FUSED,
+      way=parts.around_minimize,
+      decay=decay,
+    )
   # 0.1 here is the rate, as PyTorch has it: a decay of 0.9.
   for form in ('pytorch', 'sub', 'add'):
-    yield _case('', 'decay/hand_' + form, _train, way=parts.around_minimize,
-                norm=functools.partial(parts.hand_norm, form=form), decay=0.9)
+    yield _case(
+      '',
+      'decay/hand_' + form,
+      _train,
+      way=parts.around_minimize,
+      norm=functools.partial(parts.hand_norm, form=form),
+      decay=0.9,
+    )
   yield _case('', 'decay/of_the_loss', _average_of_loss)
 
 
 def _average_of_loss():
   """A fast average of the loss for the progress bar, decay 0.1."""
+
   def averaged(loss, updates, optimizer):
     average = tf.train.ExponentialMovingAverage(0.1)
     train_op = parts.around_minimize(loss, updates, optimizer)
     with tf.control_dependencies([train_op]):
       return average.apply([loss])
+
   _train(parts.LAYERS_FUSED, averaged)
 
 
@@ -793,8 +1461,15 @@ def _average_of_loss():
 
 def _loss_case(codes, name, loss, **kwargs):
   """A loss of (logits, integer labels) behind a healthy network."""
-  return _case(codes, name, _train, norm=parts.LAYERS_FUSED,
-               way=parts.around_minimize, loss=loss, **kwargs)
+  return _case(
+    codes,
+    name,
+    _train,
+    norm=parts.LAYERS_FUSED,
+    way=parts.around_minimize,
+    loss=loss,
+    **kwargs,
+  )
 
 
 def _one_hot(labels):
@@ -805,57 +1480,133 @@ def _losses():
   """Probabilities for logits, and logits for probabilities."""
   nn = tf.nn
   code = 'softmax-twice'
-  yield _loss_case(code, 'sparse', lambda z, y: parts.cross_entropy(
-      nn.softmax(z), y))
-  yield _loss_case(code, 'sparse/ref', lambda z, y: parts.cross_entropy(
-      nn.softmax(z), y), resource=False)
-  yield _loss_case(code, 'v1', lambda z, y: tf.reduce_mean(
+  yield _loss_case(
+    code, 'sparse', lambda z, y: parts.cross_entropy(nn.softmax(z), y)
+  )
+  yield _loss_case(
+    code,
+    'sparse/ref',
+    lambda z, y: parts.cross_entropy(nn.softmax(z), y),
+    resource=False,
+  )
+  yield _loss_case(
+    code,
+    'v1',
+    lambda z, y: tf.reduce_mean(
       nn.softmax_cross_entropy_with_logits(
-          labels=_one_hot(y), logits=nn.softmax(z))))
-  yield _loss_case(code, 'v2', lambda z, y: tf.reduce_mean(
+        labels=_one_hot(y), logits=nn.softmax(z)
+      )
+    ),
+  )
+  yield _loss_case(
+    code,
+    'v2',
+    lambda z, y: tf.reduce_mean(
       nn.softmax_cross_entropy_with_logits_v2(
-          labels=_one_hot(y), logits=nn.softmax(z))))
-  yield _loss_case(code, 'losses', lambda z, y: tf.losses.softmax_cross_entropy(
-      _one_hot(y), nn.softmax(z)))
+        labels=_one_hot(y), logits=nn.softmax(z)
+      )
+    ),
+  )
   yield _loss_case(
-      code, 'losses_sparse',
-      lambda z, y: tf.losses.sparse_softmax_cross_entropy(y, nn.softmax(z)))
-  yield _loss_case(code, 'through_identity', lambda z, y: parts.cross_entropy(
-      tf.reshape(tf.identity(nn.softmax(z), 'probabilities'),
-                 [-1, parts.CLASSES]), y))
-  yield _loss_case(code, 'activation', lambda z, y: parts.cross_entropy(
-      tf.layers.dense(z, parts.CLASSES, activation=nn.softmax), y))
-  yield _loss_case(code, 'sigmoid', lambda z, y: tf.reduce_mean(
+    code,
+    'losses',
+    lambda z, y: tf.losses.softmax_cross_entropy(_one_hot(y), nn.softmax(z)),
+  )
+  yield _loss_case(
+    code,
+    'losses_sparse',
+    lambda z, y: tf.losses.sparse_softmax_cross_entropy(y, nn.softmax(z)),
+  )
+  yield _loss_case(
+    code,
+    'through_identity',
+    lambda z, y: parts.cross_entropy(
+      tf.reshape(
+        tf.identity(nn.softmax(z), 'probabilities'), [-1, parts.CLASSES]
+      ),
+      y,
+    ),
+  )
+  yield _loss_case(
+    code,
+    'activation',
+    lambda z, y: parts.cross_entropy(
+      tf.layers.dense(z, parts.CLASSES, activation=nn.softmax), y
+    ),
+  )
+  yield _loss_case(
+    code,
+    'sigmoid',
+    lambda z, y: tf.reduce_mean(
       nn.sigmoid_cross_entropy_with_logits(
-          labels=_one_hot(y), logits=nn.sigmoid(z))))
+        labels=_one_hot(y), logits=nn.sigmoid(z)
+      )
+    ),
+  )
   yield _loss_case(
-      code, 'losses_sigmoid', lambda z, y: tf.losses.sigmoid_cross_entropy(
-          _one_hot(y), nn.sigmoid(z)))
-  yield _loss_case(code, 'sigmoid_into_softmax',
-                   lambda z, y: parts.cross_entropy(nn.sigmoid(z), y))
+    code,
+    'losses_sigmoid',
+    lambda z, y: tf.losses.sigmoid_cross_entropy(_one_hot(y), nn.sigmoid(z)),
+  )
+  yield _loss_case(
+    code,
+    'sigmoid_into_softmax',
+    lambda z, y: parts.cross_entropy(nn.sigmoid(z), y),
+  )
 
   code = 'logits-as-probabilities'
-  yield _loss_case(code, 'dense', lambda z, y: -tf.reduce_sum(
-      _one_hot(y) * tf.log(z)))
-  yield _loss_case(code, 'dense/ref', lambda z, y: -tf.reduce_sum(
-      _one_hot(y) * tf.log(z)), resource=False)
-  yield _loss_case(code, 'epsilon', lambda z, y: tf.reduce_mean(
-      -tf.reduce_sum(_one_hot(y) * tf.log(z + 1e-8), 1)))
-  yield _loss_case(code, 'clipped', lambda z, y: -tf.reduce_sum(
-      _one_hot(y) * tf.log(tf.clip_by_value(z, 1e-10, 1.0))))
-  yield _loss_case(code, 'matmul', lambda z, y: -tf.reduce_sum(
-      _one_hot(y) * tf.log(_matmul(z))))
-  yield _loss_case(code, 'convolution', lambda z, y: -tf.reduce_sum(
-      _one_hot(y) * tf.log(_convolution(z))))
-  yield _loss_case(code, 'log_loss', lambda z, y: tf.losses.log_loss(
-      _one_hot(y), z))
+  yield _loss_case(
+    code, 'dense', lambda z, y: -tf.reduce_sum(_one_hot(y) * tf.log(z))
+  )
+  yield _loss_case(
+    code,
+    'dense/ref',
+    lambda z, y: -tf.reduce_sum(_one_hot(y) * tf.log(z)),
+    resource=False,
+  )
+  yield _loss_case(
+    code,
+    'epsilon',
+    lambda z, y: tf.reduce_mean(
+      -tf.reduce_sum(_one_hot(y) * tf.log(z + 1e-8), 1)
+    ),
+  )
+  yield _loss_case(
+    code,
+    'clipped',
+    lambda z, y: (
+      -tf.reduce_sum(_one_hot(y) * tf.log(tf.clip_by_value(z, 1e-10, 1.0)))
+    ),
+  )
+  yield _loss_case(
+    code,
+    'matmul',
+    lambda z, y: -tf.reduce_sum(_one_hot(y) * tf.log(_matmul(z))),
+  )
+  yield _loss_case(
+    code,
+    'convolution',
+    lambda z, y: -tf.reduce_sum(_one_hot(y) * tf.log(_convolution(z))),
+  )
+  yield _loss_case(
+    code, 'log_loss', lambda z, y: tf.losses.log_loss(_one_hot(y), z)
+  )
   keras = tf_keras.losses
-  yield _loss_case(code, 'keras_categorical', lambda z, y: tf.reduce_mean(
-      keras.categorical_crossentropy(_one_hot(y), z)))
-  yield _loss_case(code, 'keras_sparse', lambda z, y: tf.reduce_mean(
-      keras.sparse_categorical_crossentropy(y, z)))
-  yield _loss_case(code, 'keras_binary', lambda z, y: tf.reduce_mean(
-      keras.binary_crossentropy(_one_hot(y), z)))
+  yield _loss_case(
+    code,
+    'keras_categorical',
+    lambda z, y: tf.reduce_mean(keras.categorical_crossentropy(_one_hot(y), z)),
+  )
+  yield _loss_case(
+    code,
+    'keras_sparse',
+    lambda z, y: tf.reduce_mean(keras.sparse_categorical_crossentropy(y, z)),
+  )
+  yield _loss_case(
+    code,
+    'keras_binary',
+    lambda z, y: tf.reduce_mean(keras.binary_crossentropy(_one_hot(y), z)),
+  )
 
 
 def _matmul(x):
@@ -874,49 +1625,115 @@ def _steady_losses():
   """Losses that are right, some of which look wrong."""
   nn = tf.nn
   keras = tf_keras.losses
-  yield _loss_case('', 'loss/log_softmax', lambda z, y: -tf.reduce_sum(
-      _one_hot(y) * nn.log_softmax(z)))
-  yield _loss_case('', 'loss/log_of_softmax', lambda z, y: -tf.reduce_sum(
-      _one_hot(y) * tf.log(nn.softmax(z))))
-  yield _loss_case('', 'loss/log_of_softmax_epsilon',
-                   lambda z, y: -tf.reduce_sum(
-                       _one_hot(y) * tf.log(nn.softmax(z) + 1e-8)))
-  yield _loss_case('', 'loss/log_of_softmax_clipped',
-                   lambda z, y: -tf.reduce_sum(_one_hot(y) * tf.log(
-                       tf.clip_by_value(nn.softmax(z), 1e-10, 1.0))))
-  yield _loss_case('', 'loss/softmax_by_hand', lambda z, y: -tf.reduce_sum(
-      _one_hot(y) * tf.log(
-          tf.exp(z) / tf.reduce_sum(tf.exp(z), 1, keepdims=True))))
-  yield _loss_case('', 'loss/logsumexp_by_hand', lambda z, y: tf.reduce_mean(
-      tf.log(tf.reduce_sum(tf.exp(z), 1)) - tf.reduce_sum(_one_hot(y) * z, 1)))
+  yield _loss_case(
+    '',
+    'loss/log_softmax',
+    lambda z, y: -tf.reduce_sum(_one_hot(y) * nn.log_softmax(z)),
+  )
+  yield _loss_case(
+    '',
+    'loss/log_of_softmax',
+    lambda z, y: -tf.reduce_sum(_one_hot(y) * tf.log(nn.softmax(z))),
+  )
+  yield _loss_case(
+    '',
+    'loss/log_of_softmax_epsilon',
+    lambda z, y: -tf.reduce_sum(_one_hot(y) * tf.log(nn.softmax(z) + 1e-8)),
+  )
+  yield _loss_case(
+    '',
+    'loss/log_of_softmax_clipped',
+    lambda z, y: (
+      -tf.reduce_sum(
+        _one_hot(y) * tf.log(tf.clip_by_value(nn.softmax(z), 1e-10, 1.0))
+      )
+    ),
+  )
+  yield _loss_case(
+    '',
+    'loss/softmax_by_hand',
+    lambda z, y: (
+      -tf.reduce_sum(
+        _one_hot(y)
+        * tf.log(tf.exp(z) / tf.reduce_sum(tf.exp(z), 1, keepdims=True))
+      )
+    ),
+  )
+  yield _loss_case(
+    '',
+    'loss/logsumexp_by_hand',
+    lambda z, y: tf.reduce_mean(
+      tf.log(tf.reduce_sum(tf.exp(z), 1)) - tf.reduce_sum(_one_hot(y) * z, 1)
+    ),
+  )
   # softmax of log p is p: nothing is done twice.
-  yield _loss_case('', 'loss/log_softmax_as_logits',
-                   lambda z, y: parts.cross_entropy(nn.log_softmax(z), y))
-  yield _loss_case('', 'loss/log_loss_of_sigmoid',
-                   lambda z, y: tf.losses.log_loss(
-                       _one_hot(y), nn.sigmoid(z)))
-  yield _loss_case('', 'loss/sigmoid_cross_entropy',
-                   lambda z, y: tf.losses.sigmoid_cross_entropy(
-                       _one_hot(y), z))
-  yield _loss_case('', 'loss/log_of_softplus', lambda z, y: tf.reduce_mean(
-      tf.log(nn.softplus(z)) + tf.square(_one_hot(y) - z) / nn.softplus(z)))
-  yield _loss_case('', 'loss/squares_of_softmax', lambda z, y: tf.reduce_mean(
-      tf.square(_one_hot(y) - nn.softmax(z))))
+  yield _loss_case(
+    '',
+    'loss/log_softmax_as_logits',
+    lambda z, y: parts.cross_entropy(nn.log_softmax(z), y),
+  )
+  yield _loss_case(
+    '',
+    'loss/log_loss_of_sigmoid',
+    lambda z, y: tf.losses.log_loss(_one_hot(y), nn.sigmoid(z)),
+  )
+  yield _loss_case(
+    '',
+    'loss/sigmoid_cross_entropy',
+    lambda z, y: tf.losses.sigmoid_cross_entropy(_one_hot(y), z),
+  )
+  yield _loss_case(
+    '',
+    'loss/log_of_softplus',
+    lambda z, y: tf.reduce_mean(
+      tf.log(nn.softplus(z)) + tf.square(_one_hot(y) - z) / nn.softplus(z)
+    ),
+  )
+  yield _loss_case(
+    '',
+    'loss/squares_of_softmax',
+    lambda z, y: tf.reduce_mean(tf.square(_one_hot(y) - nn.softmax(z))),
+  )
   # Keras goes back to the logits when it sees the softmax, from_logits=True
   # or not: its loss is right either way.
-  yield _loss_case('', 'loss/keras_softmax', lambda z, y: tf.reduce_mean(
-      keras.categorical_crossentropy(_one_hot(y), nn.softmax(z))))
-  yield _loss_case('', 'loss/keras_softmax_from_logits',
-                   lambda z, y: tf.reduce_mean(keras.categorical_crossentropy(
-                       _one_hot(y), nn.softmax(z), from_logits=True)))
-  yield _loss_case('', 'loss/keras_sigmoid', lambda z, y: tf.reduce_mean(
-      keras.binary_crossentropy(_one_hot(y), nn.sigmoid(z))))
-  yield _loss_case('', 'loss/keras_from_logits', lambda z, y: tf.reduce_mean(
-      keras.sparse_categorical_crossentropy(y, z, from_logits=True)))
+  yield _loss_case(
+    '',
+    'loss/keras_softmax',
+    lambda z, y: tf.reduce_mean(
+      keras.categorical_crossentropy(_one_hot(y), nn.softmax(z))
+    ),
+  )
+  yield _loss_case(
+    '',
+    'loss/keras_softmax_from_logits',
+    lambda z, y: tf.reduce_mean(
+      keras.categorical_crossentropy(
+        _one_hot(y), nn.softmax(z), from_logits=True
+      )
+    ),
+  )
+  yield _loss_case(
+    '',
+    'loss/keras_sigmoid',
+    lambda z, y: tf.reduce_mean(
+      keras.binary_crossentropy(_one_hot(y), nn.sigmoid(z))
+    ),
+  )
+  yield _loss_case(
+    '',
+    'loss/keras_from_logits',
+    lambda z, y: tf.reduce_mean(
+      keras.sparse_categorical_crossentropy(y, z, from_logits=True)
+    ),
+  )
   yield _loss_case('', 'loss/predictions_beside', _predictions_beside)
-  yield _loss_case('', 'loss/softmax_then_dense',
-                   lambda z, y: parts.cross_entropy(
-                       tf.layers.dense(nn.softmax(z), parts.CLASSES), y))
+  yield _loss_case(
+    '',
+    'loss/softmax_then_dense',
+    lambda z, y: parts.cross_entropy(
+      tf.layers.dense(nn.softmax(z), parts.CLASSES), y
+    ),
+  )
   yield _case('', 'loss/attention', _attention)
   yield _case('', 'loss/gates', _gates)
   yield _case('', 'loss/distillation', _distillation)
@@ -939,19 +1756,22 @@ def _attention():
   places = tf.reshape(x, [-1, 64, 6])
   weights = tf.nn.softmax(tf.layers.dense(places, 1), axis=1)
   logits = tf.layers.dense(tf.reduce_sum(weights * places, 1), parts.CLASSES)
-  parts.around_minimize(parts.cross_entropy(logits, labels), updates,
-                        parts.OPTIMIZERS['adam']())
+  parts.around_minimize(
+    parts.cross_entropy(logits, labels), updates, parts.OPTIMIZERS['adam']()
+  )
 
 
 def _gates():
   """Squeeze and excitation: channels times a sigmoid."""
   x, labels = parts.images()
   x, updates = parts.body(parts.LAYERS_FUSED, x, True)
-  gates = tf.layers.dense(tf.reduce_mean(x, [1, 2], keepdims=True), 6,
-                          activation=tf.nn.sigmoid)
+  gates = tf.layers.dense(
+    tf.reduce_mean(x, [1, 2], keepdims=True), 6, activation=tf.nn.sigmoid
+  )
   logits = tf.layers.dense(tf.reduce_mean(x * gates, [1, 2]), parts.CLASSES)
-  parts.around_minimize(parts.cross_entropy(logits, labels), updates,
-                        parts.OPTIMIZERS['adam']())
+  parts.around_minimize(
+    parts.cross_entropy(logits, labels), updates, parts.OPTIMIZERS['adam']()
+  )
 
 
 def _distillation():
@@ -959,35 +1779,55 @@ def _distillation():
   x, _ = parts.images()
   teacher, _ = parts.network(parts.LAYERS_FUSED, x, False, scope='teacher')
   logits, updates = parts.network(parts.LAYERS_FUSED, x, True)
-  loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits_v2(
-      labels=tf.stop_gradient(tf.nn.softmax(teacher / 4)), logits=logits / 4))
+  loss = tf.reduce_mean(
+    tf.nn.softmax_cross_entropy_with_logits_v2(
+      labels=tf.stop_gradient(tf.nn.softmax(teacher / 4)), logits=logits / 4
+    )
+  )
   with tf.control_dependencies(parts.flat(updates)):
     parts.OPTIMIZERS['sgd']().minimize(
-        loss, tf.train.get_or_create_global_step(),
-        tf.trainable_variables('net'))
+      loss, tf.train.get_or_create_global_step(), tf.trainable_variables('net')
+    )
 
 
 def _log_input():
   """Logarithm of a spectrogram on its way into the network."""
   x, labels = parts.images()
-  logits, updates = parts.network(
-      parts.LAYERS_FUSED, tf.log(x + 1e-3), True)
-  parts.around_minimize(parts.cross_entropy(logits, labels), updates,
-                        parts.OPTIMIZERS['sgd']())
+  logits, updates = parts.network(parts.LAYERS_FUSED, tf.log(x + 1e-3), True)
+  parts.around_minimize(
+    parts.cross_entropy(logits, labels), updates, parts.OPTIMIZERS['sgd']()
+  )
 
 
 def _no_train_op():
   """Gradients that no op applies."""
-  for name, norm, resource in _styles(True, False, norms={
-      **parts.NORMS, 'in_place': parts.IN_PLACE['slim_fused']}):
-    yield _case('no-train-op', '%s/%s' % (name, _kind(resource)), _train,
-                norm=norm, resource=resource,
-                way=lambda loss, _, opt: opt.compute_gradients(loss))
-  yield _case('no-train-op', 'keras', _train, norm=parts.KERAS_FUSED,
-              way=lambda loss, _, opt: opt.compute_gradients(loss))
-  yield _case('no-train-op', 'clipped', _train, norm=parts.LAYERS_FUSED,
-              way=lambda loss, updates, _: tf.clip_by_global_norm(
-                  tf.gradients(loss, tf.trainable_variables()), 1.0))
+  for name, norm, resource in _styles(
+    True, False, norms={**parts.NORMS, 'in_place': parts.IN_PLACE['slim_fused']}
+  ):
+    yield _case(
+      'no-train-op',
+      '%s/%s' % (name, _kind(resource)),
+      _train,
+      norm=norm,
+      resource=resource,
+      way=lambda loss, _, opt: opt.compute_gradients(loss),
+    )
+  yield _case(
+    'no-train-op',
+    'keras',
+    _train,
+    norm=parts.KERAS_FUSED,
+    way=lambda loss, _, opt: opt.compute_gradients(loss),
+  )
+  yield _case(
+    'no-train-op',
+    'clipped',
+    _train,
+    norm=parts.LAYERS_FUSED,
+    way=lambda loss, updates, _: tf.clip_by_global_norm(
+      tf.gradients(loss, tf.trainable_variables()), 1.0
+    ),
+  )
 
 
 # Healthy training.
@@ -996,55 +1836,127 @@ def _no_train_op():
 def _ways_of_running():
   """Every right way to run the updates."""
   optimizers = itertools.cycle(parts.OPTIMIZERS)
-  ways = (parts.around_minimize, parts.around_gradients, parts.grouped,
-          parts.create_train_op, parts.by_hook)
+  ways = (
+    parts.around_minimize,
+    parts.around_gradients,
+    parts.grouped,
+    parts.create_train_op,
+    parts.by_hook,
+  )
   for i, way in enumerate(ways):
     for name, norm, resource in _styles(i % 2 == 0, i % 2 == 1):
       yield _case(
-          '', '%s/%s/%s' % (way.__name__, name, _kind(resource)), _train,
-          norm=norm, way=way, resource=resource, widths=(4, 6),
-          optimizer=next(optimizers))
+        '',
+        '%s/%s/%s' % (way.__name__, name, _kind(resource)),
+        _train,
+        norm=norm,
+        way=way,
+        resource=resource,
+        widths=(4, 6),
+        optimizer=next(optimizers),
+      )
   for name, norm, resource in _styles(False, True):
-    yield _case('', 'placeholder/%s/%s' % (name, _kind(resource)), _train,
-                norm=norm, way=parts.around_minimize, training='placeholder',
-                resource=resource)
+    yield _case(
+      '',
+      'placeholder/%s/%s' % (name, _kind(resource)),
+      _train,
+      norm=norm,
+      way=parts.around_minimize,
+      training='placeholder',
+      resource=resource,
+    )
   for i, training in enumerate(('true', 'placeholder')):
     for name, norm, resource in _styles(i == 0, i == 1, norms=parts.IN_PLACE):
-      yield _case('', 'in_place/%s/%s/%s' % (name, _kind(resource), training),
-                  _train, norm=norm, way=parts.alone, resource=resource,
-                  training=training)
+      yield _case(
+        '',
+        'in_place/%s/%s/%s' % (name, _kind(resource), training),
+        _train,
+        norm=norm,
+        way=parts.alone,
+        resource=resource,
+        training=training,
+      )
   for resource in (True, False):
-    yield _case('', 'ema/in_cond/' + _kind(resource), _train,
-                norm=parts.ema_norm, way=parts.alone, training='placeholder',
-                resource=resource)
-    yield _case('', 'ema/outside/' + _kind(resource), _train,
-                norm=functools.partial(parts.ema_norm, apply_in_cond=False),
-                way=parts.around_minimize, training='placeholder',
-                resource=resource)
-    yield _case('', 'hand_names/' + _kind(resource), _train,
-                norm=functools.partial(
-                    parts.hand_norm, names=('first', 'second'), form='sub'),
-                way=parts.around_minimize, resource=resource)
+    yield _case(
+      '',
+      'ema/in_cond/' + _kind(resource),
+      _train,
+      norm=parts.ema_norm,
+      way=parts.alone,
+      training='placeholder',
+      resource=resource,
+    )
+    yield _case(
+      '',
+      'ema/outside/' + _kind(resource),
+      _train,
+      norm=functools.partial(parts.ema_norm, apply_in_cond=False),
+      way=parts.around_minimize,
+      training='placeholder',
+      resource=resource,
+    )
+    yield _case(
+      '',
+      'hand_names/' + _kind(resource),
+      _train,
+      norm=functools.partial(
+        parts.hand_norm, names=('first', 'second'), form='sub'
+      ),
+      way=parts.around_minimize,
+      resource=resource,
+    )
   for name in ('layers_fused', 'layers_plain', 'slim_plain', 'hand'):
-    yield _case('', 'functional_if/' + name, _train, norm=parts.NORMS[name],
-                way=parts.around_minimize, training='placeholder',
-                functional=True)
-  yield _case('', 'functional_if/ema', _train, norm=parts.ema_norm,
-              way=parts.alone, training='placeholder', functional=True)
+    yield _case(
+      '',
+      'functional_if/' + name,
+      _train,
+      norm=parts.NORMS[name],
+      way=parts.around_minimize,
+      training='placeholder',
+      functional=True,
+    )
+  yield _case(
+    '',
+    'functional_if/ema',
+    _train,
+    norm=parts.ema_norm,
+    way=parts.alone,
+    training='placeholder',
+    functional=True,
+  )
   for default in ('default_false', 'default_true'):
-    yield _case('', default, _train, norm=parts.LAYERS_PLAIN,
-                way=parts.around_minimize, training=default)
+    yield _case(
+      '',
+      default,
+      _train,
+      norm=parts.LAYERS_PLAIN,
+      way=parts.around_minimize,
+      training=default,
+    )
   yield _case('', 'model/keras', _keras_model, way=parts.around_minimize)
   yield _case('', 'model/keras_group', _keras_model, way=parts.grouped)
   yield _case('', 'while_loop', _loop_training, run=True)
-  yield _case('', 'while_loop/functional', _loop_training, run=True,
-              functional=True)
+  yield _case(
+    '', 'while_loop/functional', _loop_training, run=True, functional=True
+  )
   for name in ('layers_fused', 'layers_plain'):
-    yield _case('', 'float16/' + name, _train, norm=parts.NORMS[name],
-                way=parts.around_minimize, dtype=tf.float16)
+    yield _case(
+      '',
+      'float16/' + name,
+      _train,
+      norm=parts.NORMS[name],
+      way=parts.around_minimize,
+      dtype=tf.float16,
+    )
   for source in ('random', 'queue', 'dataset'):
-    yield _case('', 'input/' + source, _train, norm=parts.LAYERS_FUSED,
-                way=parts.around_minimize, source=source)
+    yield _case(
+      '',
+      'input/' + source,
+      _train,
+      norm=parts.LAYERS_FUSED,
+      way=parts.around_minimize,
+      source=source,
+    )
   yield _case('', 'fetched_together', _fetched_together)
   yield _case('', 'accumulated_gradients', _accumulated_gradients)
 
@@ -1053,8 +1965,9 @@ def _fetched_together():
   """session.run([train_op] + updates): only the caller can tell."""
   x, labels = parts.images()
   logits, updates = parts.network(parts.LAYERS_FUSED, x, True)
-  train_op = parts.alone(parts.cross_entropy(logits, labels), [],
-                         parts.OPTIMIZERS['sgd']())
+  train_op = parts.alone(
+    parts.cross_entropy(logits, labels), [], parts.OPTIMIZERS['sgd']()
+  )
   ops = [getattr(train_op, 'op', train_op)] + parts.flat(updates)
   return Built(train_ops=tuple(op.name for op in ops))
 
@@ -1070,38 +1983,69 @@ def _accumulated_gradients():
   optimizer = parts.OPTIMIZERS['momentum']()
   sums, pairs = [], []
   for gradient, variable in optimizer.compute_gradients(loss):
-    total = tf.Variable(tf.zeros_like(variable.initial_value), trainable=False,
-                        name='sum')
+    total = tf.Variable(
+      tf.zeros_like(variable.initial_value), trainable=False, name='sum'
+    )
     sums.append(tf.assign_add(total, gradient))
     pairs.append((total / 4, variable))
   accumulate = tf.group(*sums, *parts.flat(updates), name='accumulate')
   train_op = optimizer.apply_gradients(
-      pairs, tf.train.get_or_create_global_step())
-  return Built(train_ops=(accumulate.name,
-                          getattr(train_op, 'op', train_op).name))
+    pairs, tf.train.get_or_create_global_step()
+  )
+  return Built(
+    train_ops=(accumulate.name, getattr(train_op, 'op', train_op).name)
+  )
 
 
 def _optimizers():
   """Optimizers whose train op looks unlike the others."""
   for name in parts.OPTIMIZERS:
-    yield _case('', 'optimizer/' + name, _train, norm=parts.LAYERS_FUSED,
-                way=parts.around_minimize, optimizer=name)
+    yield _case(
+      '',
+      'optimizer/' + name,
+      _train,
+      norm=parts.LAYERS_FUSED,
+      way=parts.around_minimize,
+      optimizer=name,
+    )
   for resource in (True, False):
     kind = _kind(resource)
     for name in ('layers_fused', 'layers_plain'):
-      yield _case('', 'optimizer/by_hand/%s/%s' % (name, kind), _train,
-                  norm=parts.NORMS[name], way=parts.by_hand, resource=resource)
-    yield _case('', 'optimizer/sync_replicas/' + kind, _train,
-                norm=parts.LAYERS_FUSED, way=_sync, resource=resource)
-    yield _case('', 'optimizer/clipped/' + kind, _train,
-                norm=parts.LAYERS_FUSED, way=_clipped, resource=resource)
+      yield _case(
+        '',
+        'optimizer/by_hand/%s/%s' % (name, kind),
+        _train,
+        norm=parts.NORMS[name],
+        way=parts.by_hand,
+        resource=resource,
+      )
+    yield _case(
+      '',
+      'optimizer/sync_replicas/' + kind,
+      _train,
+      norm=parts.LAYERS_FUSED,
+      way=_sync,
+      resource=resource,
+    )
+    yield _case(
+      '',
+      'optimizer/clipped/' + kind,
+      _train,
+      norm=parts.LAYERS_FUSED,
+      way=_clipped,
+      resource=resource,
+    )
 
 
 def _sync(loss, updates, optimizer):
   """SyncReplicasOptimizer: the inner optimizer sees only averages."""
   return parts.around_gradients(
-      loss, updates, tf.train.SyncReplicasOptimizer(
-          optimizer, replicas_to_aggregate=1, total_num_replicas=1))
+    loss,
+    updates,
+    tf.train.SyncReplicasOptimizer(
+      optimizer, replicas_to_aggregate=1, total_num_replicas=1
+    ),
+  )
 
 
 def _clipped(loss, updates, optimizer):
@@ -1109,17 +2053,24 @@ def _clipped(loss, updates, optimizer):
   gradients, _ = tf.clip_by_global_norm(tf.gradients(loss, variables), 1.0)
   with tf.control_dependencies(parts.flat(updates)):
     return optimizer.apply_gradients(
-        zip(gradients, variables), tf.train.get_or_create_global_step())
+      zip(gradients, variables), tf.train.get_or_create_global_step()
+    )
 
 
 def _several_networks():
   """GANs: each train op owns the updates of its own network."""
   for resource in (True, False):
-    yield _case('', 'gan/' + _kind(resource), _gan, shared=False,
-                resource=resource)
+    yield _case(
+      '', 'gan/' + _kind(resource), _gan, shared=False, resource=resource
+    )
     # The discriminator's second call leaves its statistics alone.
-    yield _case('', 'gan/first_call_only/' + _kind(resource), _gan, shared=True,
-                resource=resource)
+    yield _case(
+      '',
+      'gan/first_call_only/' + _kind(resource),
+      _gan,
+      shared=True,
+      resource=resource,
+    )
 
 
 def _gan(shared, generator_updates=True):
@@ -1132,38 +2083,52 @@ def _gan(shared, generator_updates=True):
   with tf.variable_scope('generator'):
     x = tf.random.normal([parts.BATCH, 4, 4, 4])
     x, g_updates = parts.body(parts.LAYERS_FUSED, x, True, scope='body')
-    made = tf.layers.conv2d_transpose(x, 3, 3, 2, padding='same',
-                                      activation=tf.nn.tanh)
+    made = tf.layers.conv2d_transpose(
+      x, 3, 3, 2, padding='same', activation=tf.nn.tanh
+    )
   with tf.variable_scope('discriminator'):
     if shared:
       on_real, d_updates = parts.network(parts.LAYERS_FUSED, real, True)
       on_made, _ = parts.network(parts.LAYERS_FUSED, made, True, reuse=True)
     else:
       both, d_updates = parts.network(
-          parts.LAYERS_FUSED, tf.concat([real, made], 0), True)
+        parts.LAYERS_FUSED, tf.concat([real, made], 0), True
+      )
       on_real, on_made = tf.split(both, 2)
   entropy = tf.nn.sigmoid_cross_entropy_with_logits
-  d_loss = (
-      tf.reduce_mean(entropy(labels=tf.ones_like(on_real), logits=on_real)) +
-      tf.reduce_mean(entropy(labels=tf.zeros_like(on_made), logits=on_made)))
+  d_loss = tf.reduce_mean(
+    entropy(labels=tf.ones_like(on_real), logits=on_real)
+  ) + tf.reduce_mean(entropy(labels=tf.zeros_like(on_made), logits=on_made))
   g_loss = -tf.reduce_mean(tf.log(tf.sigmoid(on_made) + 1e-8))
   for loss, updates, scope, step in (
-      (d_loss, d_updates, 'discriminator',
-       tf.train.get_or_create_global_step()),
-      (g_loss, g_updates if generator_updates else [], 'generator', None)):
+    (d_loss, d_updates, 'discriminator', tf.train.get_or_create_global_step()),
+    (g_loss, g_updates if generator_updates else [], 'generator', None),
+  ):
     with tf.control_dependencies(parts.flat(updates)):
       tf.train.AdamOptimizer(1e-4, beta1=0.5).minimize(
-          loss, step, tf.trainable_variables(scope))
+        loss, step, tf.trainable_variables(scope)
+      )
 
 
 def _several_calls():
   """Towers that share layers, of which one owns the updates."""
   for name, norm, resource in _styles(True, False, keras=False):
-    yield _case('', 'evaluation_tower/%s/%s' % (name, _kind(resource)),
-                _evaluation_tower, norm=norm, resource=resource)
-    yield _case('', 'first_call_only/%s/%s' % (name, _kind(resource)),
-                _siamese, norm=norm, way=parts.around_minimize,
-                first_only=True, resource=resource)
+    yield _case(
+      '',
+      'evaluation_tower/%s/%s' % (name, _kind(resource)),
+      _evaluation_tower,
+      norm=norm,
+      resource=resource,
+    )
+    yield _case(
+      '',
+      'first_call_only/%s/%s' % (name, _kind(resource)),
+      _siamese,
+      norm=norm,
+      way=parts.around_minimize,
+      first_only=True,
+      resource=resource,
+    )
   yield _case('', 'extra_tower', _extra_tower)
   yield _case('', 'towers/first_only', _towers, all_updates=False)
 
@@ -1173,11 +2138,11 @@ def _evaluation_tower(norm):
   x, labels = parts.images()
   test, test_labels = parts.images(source='random')
   logits, updates = parts.network(norm, x, True, widths=(4,))
-  test_logits, _ = parts.network(
-      norm, test, False, reuse=True, widths=(4,))
+  test_logits, _ = parts.network(norm, test, False, reuse=True, widths=(4,))
   tf.summary.scalar('test_loss', parts.cross_entropy(test_logits, test_labels))
-  parts.around_minimize(parts.cross_entropy(logits, labels), updates,
-                        parts.OPTIMIZERS['momentum']())
+  parts.around_minimize(
+    parts.cross_entropy(logits, labels), updates, parts.OPTIMIZERS['momentum']()
+  )
 
 
 def _extra_tower():
@@ -1187,23 +2152,47 @@ def _extra_tower():
   other, _ = parts.images(source='random')
   extra, _ = parts.network(parts.LAYERS_FUSED, other, True, reuse=True)
   tf.summary.histogram('extra', extra)
-  parts.grouped(parts.cross_entropy(logits, labels), updates,
-                parts.OPTIMIZERS['adam']())
+  parts.grouped(
+    parts.cross_entropy(logits, labels), updates, parts.OPTIMIZERS['adam']()
+  )
 
 
 def _freezing():
   """A pretrained network whose statistics are to stay."""
   for name, norm, resource in _styles(False, True, keras=False):
-    yield _case('', 'frozen/%s/%s' % (name, _kind(resource)), _frozen,
-                norm=norm, resource=resource)
+    yield _case(
+      '',
+      'frozen/%s/%s' % (name, _kind(resource)),
+      _frozen,
+      norm=norm,
+      resource=resource,
+    )
   yield _case('', 'frozen/keras', _frozen, norm=parts.KERAS_FUSED)
   # The Keras layer of TensorFlow 2 takes trainable=False for training=False.
-  yield _case('', 'frozen/keras_not_trainable', _train, way=parts.alone,
-              norm=functools.partial(parts.KERAS_FUSED, trainable=False))
-  yield _case('', 'frozen/fine_tuned', _train, norm=parts.LAYERS_FUSED,
-              way=parts.alone, training='false')
-  yield _case('', 'frozen/one_image', _train, norm=parts.LAYERS_FUSED,
-              way=parts.alone, training='false', batch=1)
+  yield _case(
+    '',
+    'frozen/keras_not_trainable',
+    _train,
+    way=parts.alone,
+    norm=functools.partial(parts.KERAS_FUSED, trainable=False),
+  )
+  yield _case(
+    '',
+    'frozen/fine_tuned',
+    _train,
+    norm=parts.LAYERS_FUSED,
+    way=parts.alone,
+    training='false',
+  )
+  yield _case(
+    '',
+    'frozen/one_image',
+    _train,
+    norm=parts.LAYERS_FUSED,
+    way=parts.alone,
+    training='false',
+    batch=1,
+  )
   yield _case('', 'frozen/head_with_batch_norm', _frozen_with_head)
 
 
@@ -1211,30 +2200,45 @@ def _frozen(norm):
   """training=False below; only the dense layer is trained."""
   x, labels = parts.images()
   logits, _ = parts.network(norm, x, False)
-  head = [v for v in tf.trainable_variables()
-          if 'logits' in v.name or 'dense' in v.name]
+  head = [
+    v
+    for v in tf.trainable_variables()
+    if 'logits' in v.name or 'dense' in v.name
+  ]
   parts.OPTIMIZERS['momentum']().minimize(
-      parts.cross_entropy(logits, labels),
-      tf.train.get_or_create_global_step(), head)
+    parts.cross_entropy(logits, labels),
+    tf.train.get_or_create_global_step(),
+    head,
+  )
 
 
 def _frozen_with_head():
   """Frozen batch norm below, batch norm with updates above."""
   x, labels = parts.images()
   x, _ = parts.body(parts.LAYERS_FUSED, x, False, scope='backbone')
-  logits, updates = parts.network(parts.LAYERS_FUSED, tf.stop_gradient(x), True,
-                                  scope='head')
-  parts.around_minimize(parts.cross_entropy(logits, labels), updates,
-                        parts.OPTIMIZERS['sgd']())
+  logits, updates = parts.network(
+    parts.LAYERS_FUSED, tf.stop_gradient(x), True, scope='head'
+  )
+  parts.around_minimize(
+    parts.cross_entropy(logits, labels), updates, parts.OPTIMIZERS['sgd']()
+  )
 
 
 def _other_statistics():
   """Means that are none of batch norm's, beside a healthy batch norm."""
-  norms = {'layer_norm': _layer_norm, 'instance_norm': _instance_norm,
-           'group_norm': _group_norm}
+  norms = {
+    'layer_norm': _layer_norm,
+    'instance_norm': _instance_norm,
+    'group_norm': _group_norm,
+  }
   for name, norm, resource in _styles(False, True, norms=norms):
-    yield _case('', '%s/%s' % (name, _kind(resource)), _mixed, norm=norm,
-                resource=resource)
+    yield _case(
+      '',
+      '%s/%s' % (name, _kind(resource)),
+      _mixed,
+      norm=norm,
+      resource=resource,
+    )
   yield _case('', 'layer_norm/one_image', _layer_norm_of_one_image)
   yield _case('', 'weight_standardisation', _mixed, norm=_standardised_kernel)
   yield _case('', 'minibatch_deviation', _mixed, norm=_batch_deviation)
@@ -1247,27 +2251,32 @@ def _layer_norm_of_one_image():
   x, labels = parts.images(batch=1)
   x, _ = parts.body(parts.LAYERS_FUSED, x, False, scope='backbone')
   logits, _ = parts.network(_layer_norm, x, True, scope='head', widths=(4,))
-  parts.alone(parts.cross_entropy(logits, labels), [],
-              parts.OPTIMIZERS['sgd']())
+  parts.alone(
+    parts.cross_entropy(logits, labels), [], parts.OPTIMIZERS['sgd']()
+  )
 
 
 def _layer_norm(x, training, decay):
   del training, decay
   mean, variance = tf.nn.moments(x, [1, 2, 3], keepdims=True)
   return tf.nn.batch_normalization(
-      x, mean, variance, None, None, parts.EPSILON), []
+    x, mean, variance, None, None, parts.EPSILON
+  ), []
 
 
 def _instance_norm(x, training, decay):
   """gamma and beta a channel, statistics an image and channel."""
   del training, decay
   mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
-  beta = tf.get_variable('beta', x.shape[-1],
-                         initializer=tf.zeros_initializer())
-  gamma = tf.get_variable('gamma', x.shape[-1],
-                          initializer=tf.ones_initializer())
+  beta = tf.get_variable(
+    'beta', x.shape[-1], initializer=tf.zeros_initializer()
+  )
+  gamma = tf.get_variable(
+    'gamma', x.shape[-1], initializer=tf.ones_initializer()
+  )
   return tf.nn.batch_normalization(
-      x, mean, variance, beta, gamma, parts.EPSILON), []
+    x, mean, variance, beta, gamma, parts.EPSILON
+  ), []
 
 
 def _group_norm(x, training, decay):
@@ -1294,7 +2303,8 @@ def _batch_deviation(x, training, decay):
   del training, decay
   mean = tf.reduce_mean(x, 0, keepdims=True)
   deviation = tf.sqrt(
-      tf.reduce_mean(tf.square(x - mean), 0, keepdims=True) + 1e-8)
+    tf.reduce_mean(tf.square(x - mean), 0, keepdims=True) + 1e-8
+  )
   channel = tf.fill(x.shape[:3] + [1], 1.0) * tf.reduce_mean(deviation)
   return tf.concat([x, channel], -1), []
 
@@ -1309,24 +2319,50 @@ def _moments_in_summary(x, training, decay):
 
 def _reward_baseline():
   """A scalar called moving_mean that the caller sets."""
-  baseline = tf.get_variable('moving_mean', [], trainable=False,
-                             initializer=tf.zeros_initializer())
+  baseline = tf.get_variable(
+    'moving_mean', [], trainable=False, initializer=tf.zeros_initializer()
+  )
   tf.assign(baseline, baseline * 0.9 + 0.1 * tf.placeholder(tf.float32, []))
-  _train(parts.LAYERS_FUSED, parts.around_minimize,
-         loss=lambda z, y: parts.cross_entropy(z, y) * (1.0 - baseline))
+  _train(
+    parts.LAYERS_FUSED,
+    parts.around_minimize,
+    loss=lambda z, y: parts.cross_entropy(z, y) * (1.0 - baseline),
+  )
 
 
 def _unusual_layers():
   """Options of tf.layers.batch_normalization."""
   for fused in (True, False):
-    yield _case('', 'renorm/%s' % ('fused' if fused else 'plain'), _train,
-                way=parts.around_minimize, norm=functools.partial(
-                    parts.layers_norm, fused=fused, renorm=True,
-                    renorm_clipping={'rmax': 3.0, 'rmin': 0.3, 'dmax': 5.0}))
-  yield _case('', 'ghost/groups_of_8', _train, way=parts.around_minimize,
-              norm=functools.partial(parts.layers_norm, virtual_batch_size=8))
-  yield _case('', 'no_gamma', _train, way=parts.around_minimize,
-              norm=functools.partial(parts.LAYERS_FUSED, scale=False))
-  yield _case('', 'no_gamma_and_beta/plain', _train, way=parts.around_minimize,
-              norm=functools.partial(parts.LAYERS_PLAIN, scale=False,
-                                     center=False))
+    yield _case(
+      '',
+      'renorm/%s' % ('fused' if fused else 'plain'),
+      _train,
+      way=parts.around_minimize,
+      norm=functools.partial(
+        parts.layers_norm,
+        fused=fused,
+        renorm=True,
+        renorm_clipping={'rmax': 3.0, 'rmin': 0.3, 'dmax': 5.0},
+      ),
+    )
+  yield _case(
+    '',
+    'ghost/groups_of_8',
+    _train,
+    way=parts.around_minimize,
+    norm=functools.partial(parts.layers_norm, virtual_batch_size=8),
+  )
+  yield _case(
+    '',
+    'no_gamma',
+    _train,
+    way=parts.around_minimize,
+    norm=functools.partial(parts.LAYERS_FUSED, scale=False),
+  )
+  yield _case(
+    '',
+    'no_gamma_and_beta/plain',
+    _train,
+    way=parts.around_minimize,
+    norm=functools.partial(parts.LAYERS_PLAIN, scale=False, center=False),
+  )

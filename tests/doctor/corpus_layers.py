@@ -21,11 +21,12 @@ BATCH = 16
 CLASSES = 3
 EPSILON = 1e-3
 OPTIMIZERS = {
-    'momentum': lambda: tf.train.MomentumOptimizer(0.1, 0.9),
-    'adam': lambda: tf.train.AdamOptimizer(1e-3),
-    'sgd': lambda: tf.train.GradientDescentOptimizer(0.1),
-    'nesterov': lambda: tf.train.MomentumOptimizer(0.1, 0.9, use_nesterov=True),
-    'rmsprop': lambda: tf.train.RMSPropOptimizer(1e-3)}
+  'momentum': lambda: tf.train.MomentumOptimizer(0.1, 0.9),
+  'adam': lambda: tf.train.AdamOptimizer(1e-3),
+  'sgd': lambda: tf.train.GradientDescentOptimizer(0.1),
+  'nesterov': lambda: tf.train.MomentumOptimizer(0.1, 0.9, use_nesterov=True),
+  'rmsprop': lambda: tf.train.RMSPropOptimizer(1e-3),
+}
 
 
 @contextlib.contextmanager
@@ -40,8 +41,9 @@ def switches(resource, functional):
 
 
 def _switch(resource, functional):
-  (tf.enable_resource_variables if resource
-   else tf.disable_resource_variables)()
+  (
+    tf.enable_resource_variables if resource else tf.disable_resource_variables
+  )()
   (tf.enable_control_flow_v2 if functional else tf.disable_control_flow_v2)()
 
 
@@ -51,19 +53,27 @@ def _switch(resource, functional):
 def images(batch=BATCH, source='placeholder', dtype=tf.float32):
   """([batch, 8, 8, 3] images, [batch] int32 labels)."""
   if source == 'placeholder':
-    return (tf.placeholder(dtype, [batch, 8, 8, 3], name='images'),
-            tf.placeholder(tf.int32, [batch], name='labels'))
+    return (
+      tf.placeholder(dtype, [batch, 8, 8, 3], name='images'),
+      tf.placeholder(tf.int32, [batch], name='labels'),
+    )
   if source == 'random':
-    return (tf.random.uniform([batch, 8, 8, 3], dtype=dtype),
-            tf.random.uniform([batch], maxval=CLASSES, dtype=tf.int32))
+    return (
+      tf.random.uniform([batch, 8, 8, 3], dtype=dtype),
+      tf.random.uniform([batch], maxval=CLASSES, dtype=tf.int32),
+    )
   if source == 'dataset':
     data = tf.data.Dataset.from_tensors(
-        (np.ones([8, 8, 3], np.float32), np.int32(1))).repeat()
+      (np.ones([8, 8, 3], np.float32), np.int32(1))
+    ).repeat()
     data = data.batch(batch, drop_remainder=True)
     return tf.data.make_one_shot_iterator(data).get_next()
   queue = tf.FIFOQueue(100, [dtype, tf.int32], shapes=[[8, 8, 3], []])
-  tf.train.add_queue_runner(tf.train.QueueRunner(
-      queue, [queue.enqueue_many(images(batch, 'random', dtype))]))
+  tf.train.add_queue_runner(
+    tf.train.QueueRunner(
+      queue, [queue.enqueue_many(images(batch, 'random', dtype))]
+    )
+  )
   return queue.dequeue_many(batch)
 
 
@@ -90,19 +100,22 @@ def layers_norm(x, training, decay, name='bn', **kwargs):
   """tf.layers.batch_normalization."""
   before = len(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
   y = tf.layers.batch_normalization(
-      x, training=training, momentum=decay, name=name, **kwargs)
+    x, training=training, momentum=decay, name=name, **kwargs
+  )
   return y, tf.get_collection(tf.GraphKeys.UPDATE_OPS)[before:]
 
 
 def _beta_and_gamma(channels):
   """What every layer by hand scales and shifts by."""
   return (
-      tf.get_variable('beta', channels, initializer=tf.zeros_initializer()),
-      tf.get_variable('gamma', channels, initializer=tf.ones_initializer()))
+    tf.get_variable('beta', channels, initializer=tf.zeros_initializer()),
+    tf.get_variable('gamma', channels, initializer=tf.ones_initializer()),
+  )
 
 
-def slim_norm(x, training, decay, fused=True, in_place=False,
-              data_format='NHWC'):
+def slim_norm(
+  x, training, decay, fused=True, in_place=False, data_format='NHWC'
+):
   """What slim.batch_norm builds; in_place: updates_collections=None.
 
   With a Tensor for `training` the updates are in a branch of their own cond,
@@ -114,19 +127,34 @@ def slim_norm(x, training, decay, fused=True, in_place=False,
   with tf.variable_scope('BatchNorm'):
     beta, gamma = _beta_and_gamma(channels)
     moving_mean = tf.get_variable(
-        'moving_mean', channels, initializer=tf.zeros_initializer(),
-        trainable=False)
+      'moving_mean',
+      channels,
+      initializer=tf.zeros_initializer(),
+      trainable=False,
+    )
     moving_variance = tf.get_variable(
-        'moving_variance', channels, initializer=tf.ones_initializer(),
-        trainable=False)
+      'moving_variance',
+      channels,
+      initializer=tf.ones_initializer(),
+      trainable=False,
+    )
     if fused:
       outputs, mean, variance = _either(
-          training,
-          lambda: tf.nn.fused_batch_norm(
-              x, gamma, beta, epsilon=EPSILON, data_format=data_format)[:3],
-          lambda: tf.nn.fused_batch_norm(
-              x, gamma, beta, moving_mean, moving_variance, EPSILON,
-              data_format, is_training=False)[:3])
+        training,
+        lambda: tf.nn.fused_batch_norm(
+          x, gamma, beta, epsilon=EPSILON, data_format=data_format
+        )[:3],
+        lambda: tf.nn.fused_batch_norm(
+          x,
+          gamma,
+          beta,
+          moving_mean,
+          moving_variance,
+          EPSILON,
+          data_format,
+          is_training=False,
+        )[:3],
+      )
     elif training is False:
       mean, variance = moving_mean, moving_variance
     else:
@@ -134,29 +162,45 @@ def slim_norm(x, training, decay, fused=True, in_place=False,
 
     def update():
       return [
-          tf.identity(moving_averages.assign_moving_average(
-              variable, batch, decay, zero_debias=False))
-          for variable, batch in ((moving_mean, mean),
-                                  (moving_variance, variance))]
+        tf.identity(
+          moving_averages.assign_moving_average(
+            variable, batch, decay, zero_debias=False
+          )
+        )
+        for variable, batch in (
+          (moving_mean, mean),
+          (moving_variance, variance),
+        )
+      ]
 
     updates = []
     if training is True:
       updates = [
-          moving_averages.assign_moving_average(
-              variable, batch, decay, zero_debias=False)
-          for variable, batch in ((moving_mean, mean),
-                                  (moving_variance, variance))]
+        moving_averages.assign_moving_average(
+          variable, batch, decay, zero_debias=False
+        )
+        for variable, batch in (
+          (moving_mean, mean),
+          (moving_variance, variance),
+        )
+      ]
     elif training is not False:
-      updates = tf.cond(training, update, lambda: [
-          tf.identity(moving_mean), tf.identity(moving_variance)])
+      updates = tf.cond(
+        training,
+        update,
+        lambda: [tf.identity(moving_mean), tf.identity(moving_variance)],
+      )
     if not fused:
       if not isinstance(training, bool):
         mean, variance = tf.cond(
-            training, lambda: (mean, variance),
-            lambda: (tf.identity(moving_mean), tf.identity(moving_variance)))
+          training,
+          lambda: (mean, variance),
+          lambda: (tf.identity(moving_mean), tf.identity(moving_variance)),
+        )
       with tf.control_dependencies(updates if in_place else []):
         outputs = tf.nn.batch_normalization(
-            x, mean, variance, beta, gamma, EPSILON)
+          x, mean, variance, beta, gamma, EPSILON
+        )
     elif in_place:
       with tf.control_dependencies(updates):
         outputs = tf.identity(outputs)
@@ -171,14 +215,18 @@ def keras_norm(x, training, decay, old=False, **kwargs):
 
   old: the class of tf.compat.v1.keras, else that of tf.keras of TensorFlow 2.
   """
-  layer = (batch_normalization_v1.BatchNormalization if old else
-           tf_keras.layers.BatchNormalization)(momentum=decay, **kwargs)
+  layer = (
+    batch_normalization_v1.BatchNormalization
+    if old
+    else tf_keras.layers.BatchNormalization
+  )(momentum=decay, **kwargs)
   y = layer(x, training=training)
   return y, list(layer.updates)
 
 
-def hand_norm(x, training, decay, names=('pop_mean', 'pop_var'), form='sum',
-              in_place=False):
+def hand_norm(
+  x, training, decay, names=('pop_mean', 'pop_var'), form='sum', in_place=False
+):
   """tf.nn.moments and tf.assign; nothing goes into UPDATE_OPS.
 
   form: how the update is written. 'pytorch' is 'sum' with the two factors
@@ -188,13 +236,17 @@ def hand_norm(x, training, decay, names=('pop_mean', 'pop_var'), form='sum',
     channels = x.shape[-1]
     beta, gamma = _beta_and_gamma(channels)
     stored = [
-        tf.get_variable(name, channels, initializer=initializer(),
-                        trainable=False)
-        for name, initializer in zip(
-            names, (tf.zeros_initializer, tf.ones_initializer))]
+      tf.get_variable(
+        name, channels, initializer=initializer(), trainable=False
+      )
+      for name, initializer in zip(
+        names, (tf.zeros_initializer, tf.ones_initializer)
+      )
+    ]
     if training is False:
       return tf.nn.batch_normalization(
-          x, stored[0], stored[1], beta, gamma, EPSILON), []
+        x, stored[0], stored[1], beta, gamma, EPSILON
+      ), []
     batch = tf.nn.moments(x, list(range(x.shape.ndims - 1)))
 
     def update(variable, value):
@@ -202,8 +254,7 @@ def hand_norm(x, training, decay, names=('pop_mean', 'pop_var'), form='sum',
         return tf.assign(variable, variable * decay + value * (1 - decay))
       if form == 'pytorch':
         momentum = 1 - decay
-        return tf.assign(
-            variable, (1 - momentum) * variable + momentum * value)
+        return tf.assign(variable, (1 - momentum) * variable + momentum * value)
       if form == 'sub':
         return tf.assign_sub(variable, (1 - decay) * (variable - value))
       return tf.assign_add(variable, (value - variable) * (1 - decay))
@@ -213,14 +264,20 @@ def hand_norm(x, training, decay, names=('pop_mean', 'pop_var'), form='sum',
       used = batch
     else:
       updates = [
-          tf.cond(training, lambda v=v, b=b: tf.identity(update(v, b)),
-                  lambda v=v: tf.identity(v))
-          for v, b in zip(stored, batch)]
-      used = tf.cond(training, lambda: list(batch),
-                     lambda: [tf.identity(v) for v in stored])
+        tf.cond(
+          training,
+          lambda v=v, b=b: tf.identity(update(v, b)),
+          lambda v=v: tf.identity(v),
+        )
+        for v, b in zip(stored, batch)
+      ]
+      used = tf.cond(
+        training, lambda: list(batch), lambda: [tf.identity(v) for v in stored]
+      )
     with tf.control_dependencies(updates if in_place else []):
       return tf.nn.batch_normalization(
-          x, used[0], used[1], beta, gamma, EPSILON), updates
+        x, used[0], used[1], beta, gamma, EPSILON
+      ), updates
 
 
 def ema_norm(x, training, decay, apply_in_cond=True, num_updates=False):
@@ -234,7 +291,8 @@ def ema_norm(x, training, decay, apply_in_cond=True, num_updates=False):
     beta, gamma = _beta_and_gamma(x.shape[-1])
     mean, variance = tf.nn.moments(x, list(range(x.shape.ndims - 1)))
     average = tf.train.ExponentialMovingAverage(
-        decay, tf.train.get_or_create_global_step() if num_updates else None)
+      decay, tf.train.get_or_create_global_step() if num_updates else None
+    )
     updates = [] if apply_in_cond else [average.apply([mean, variance])]
 
     def batch():
@@ -242,11 +300,17 @@ def ema_norm(x, training, decay, apply_in_cond=True, num_updates=False):
       with tf.control_dependencies(ops):
         return tf.identity(mean), tf.identity(variance)
 
-    used = tf.cond(training, batch, lambda: (
+    used = tf.cond(
+      training,
+      batch,
+      lambda: (
         tf.identity(average.average(mean)),
-        tf.identity(average.average(variance))))
+        tf.identity(average.average(variance)),
+      ),
+    )
     return tf.nn.batch_normalization(
-        x, used[0], used[1], beta, gamma, EPSILON), updates
+      x, used[0], used[1], beta, gamma, EPSILON
+    ), updates
 
 
 def moments_norm(x, training, decay):
@@ -256,7 +320,8 @@ def moments_norm(x, training, decay):
     beta, gamma = _beta_and_gamma(x.shape[-1])
     mean, variance = tf.nn.moments(x, list(range(x.shape.ndims - 1)))
     return tf.nn.batch_normalization(
-        x, mean, variance, beta, gamma, EPSILON), []
+      x, mean, variance, beta, gamma, EPSILON
+    ), []
 
 
 def arithmetic_norm(x, training, decay):
@@ -278,6 +343,7 @@ def fused_norm(x, training, decay):
 
 def in_branch(norm):
   """The user's own tf.cond around the whole layer (tensorflow #14699)."""
+
   def wrapped(x, training, decay):
     updates = []
 
@@ -291,6 +357,7 @@ def in_branch(norm):
         return norm(x, False, decay)[0]
 
     return tf.cond(training, train, evaluate), updates
+
   return wrapped
 
 
@@ -303,36 +370,45 @@ KERAS_PLAIN = functools.partial(keras_norm, fused=False)
 KERAS_OLD = functools.partial(keras_norm, old=True)
 # Styles that can be called again under reuse, all with deferred updates.
 NORMS = {
-    'layers_fused': LAYERS_FUSED, 'layers_plain': LAYERS_PLAIN,
-    'slim_fused': SLIM_FUSED, 'slim_plain': SLIM_PLAIN, 'hand': hand_norm}
-KERAS_NORMS = {'keras_fused': KERAS_FUSED, 'keras_plain': KERAS_PLAIN,
-               'keras_old': KERAS_OLD}
+  'layers_fused': LAYERS_FUSED,
+  'layers_plain': LAYERS_PLAIN,
+  'slim_fused': SLIM_FUSED,
+  'slim_plain': SLIM_PLAIN,
+  'hand': hand_norm,
+}
+KERAS_NORMS = {
+  'keras_fused': KERAS_FUSED,
+  'keras_plain': KERAS_PLAIN,
+  'keras_old': KERAS_OLD,
+}
 IN_PLACE = {
-    'slim_fused': functools.partial(slim_norm, fused=True, in_place=True),
-    'slim_plain': functools.partial(slim_norm, fused=False, in_place=True),
-    'hand': functools.partial(hand_norm, in_place=True)}
+  'slim_fused': functools.partial(slim_norm, fused=True, in_place=True),
+  'slim_plain': functools.partial(slim_norm, fused=False, in_place=True),
+  'hand': functools.partial(hand_norm, in_place=True),
+}
 
 
 # Networks; each returns (output, updates of every call of a layer).
 
 
-def body(norm, x, training, decay=0.99, scope='net', reuse=None,
-         widths=(4, 6)):
+def body(norm, x, training, decay=0.99, scope='net', reuse=None, widths=(4, 6)):
   """Convolution, batch norm, ReLU for each width; [N, 8, 8, last] out."""
   updates = []
   with tf.variable_scope(scope, reuse=reuse):
     for i, width in enumerate(widths):
       with tf.variable_scope('block%d' % i):
         x = tf.layers.conv2d(
-            x, width, 3, padding='same', use_bias=False, name='conv')
+          x, width, 3, padding='same', use_bias=False, name='conv'
+        )
         x, ops = norm(x, training, decay)
         updates.append(ops)
         x = tf.nn.relu(x)
   return x, updates
 
 
-def network(norm, x, training, decay=0.99, scope='net', reuse=None,
-            widths=(4, 6)):
+def network(
+  norm, x, training, decay=0.99, scope='net', reuse=None, widths=(4, 6)
+):
   """body, mean over the image, dense layer."""
   x, updates = body(norm, x, training, decay, scope, reuse, widths)
   with tf.variable_scope(scope, reuse=reuse):
@@ -340,8 +416,9 @@ def network(norm, x, training, decay=0.99, scope='net', reuse=None,
   return tf.cast(x, tf.float32), updates
 
 
-def dense_network(norm, x, training, decay=0.99, scope='net', reuse=None,
-                  widths=(5,)):
+def dense_network(
+  norm, x, training, decay=0.99, scope='net', reuse=None, widths=(5,)
+):
   """The same on flattened images."""
   updates = []
   x = tf.reshape(x, [-1 if x.shape[0] is None else x.shape[0], 8 * 8 * 3])
@@ -356,8 +433,9 @@ def dense_network(norm, x, training, decay=0.99, scope='net', reuse=None,
 
 
 def cross_entropy(logits, labels):
-  return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
-      labels=labels, logits=logits))
+  return tf.reduce_mean(
+    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+  )
 
 
 # Ways to run the updates.
@@ -380,12 +458,12 @@ def around_minimize(loss, updates, optimizer):
 
 def around_gradients(loss, updates, optimizer):
   """Behind the gradients, outside of the optimizer."""
-  pairs = [(g, v) for g, v in optimizer.compute_gradients(loss)
-           if g is not None]
+  pairs = [
+    (g, v) for g, v in optimizer.compute_gradients(loss) if g is not None
+  ]
   with tf.control_dependencies(flat(updates)):
     pairs = [(tf.identity(g), v) for g, v in pairs]
-  return optimizer.apply_gradients(
-      pairs, tf.train.get_or_create_global_step())
+  return optimizer.apply_gradients(pairs, tf.train.get_or_create_global_step())
 
 
 def grouped(loss, updates, optimizer):
@@ -403,7 +481,8 @@ def create_train_op(loss, updates, optimizer):
   with tf.control_dependencies([barrier]):
     loss = tf.identity(loss)
   apply_op = optimizer.apply_gradients(
-      optimizer.compute_gradients(loss), tf.train.get_or_create_global_step())
+    optimizer.compute_gradients(loss), tf.train.get_or_create_global_step()
+  )
   with tf.name_scope('train_op'):
     with tf.control_dependencies([apply_op]):
       train_op = tf.identity(loss, 'control_dependency')
@@ -421,16 +500,20 @@ def constructed_inside(loss, updates, optimizer):
   """Only the constructor is under the dependencies (conGAN #1)."""
   kind = type(optimizer)
   with tf.control_dependencies(flat(updates)):
-    optimizer = (kind(0.1, 0.9) if kind is tf.train.MomentumOptimizer
-                 else kind(0.1))
+    optimizer = (
+      kind(0.1, 0.9) if kind is tf.train.MomentumOptimizer else kind(0.1)
+    )
   return alone(loss, updates, optimizer)
 
 
 def wrong_scope(loss, updates, optimizer):
   """get_collection with a scope that is not that of the network."""
   del updates
-  return around_minimize(loss, [
-      tf.get_collection(tf.GraphKeys.UPDATE_OPS, scope='resnet_v1')], optimizer)
+  return around_minimize(
+    loss,
+    [tf.get_collection(tf.GraphKeys.UPDATE_OPS, scope='resnet_v1')],
+    optimizer,
+  )
 
 
 def first_layer(loss, updates, optimizer):
@@ -441,8 +524,11 @@ def first_layer(loss, updates, optimizer):
 def scope_of_one(loss, updates, optimizer):
   """get_collection with the scope of one block."""
   del updates
-  return around_minimize(loss, [tf.get_collection(
-      tf.GraphKeys.UPDATE_OPS, scope='net/block1')], optimizer)
+  return around_minimize(
+    loss,
+    [tf.get_collection(tf.GraphKeys.UPDATE_OPS, scope='net/block1')],
+    optimizer,
+  )
 
 
 def only_means(loss, updates, optimizer):
@@ -455,17 +541,27 @@ def by_hand(loss, updates, optimizer):
   variables = tf.trainable_variables()
   step = tf.train.get_or_create_global_step()
   with tf.control_dependencies(flat(updates)):
-    ops = [tf.assign_sub(v, 0.1 * g)
-           for v, g in zip(variables, tf.gradients(loss, variables))]
+    ops = [
+      tf.assign_sub(v, 0.1 * g)
+      for v, g in zip(variables, tf.gradients(loss, variables))
+    ]
   return tf.group(tf.assign_add(step, 1), *ops, name='sgd')
 
 
 # What a checkpoint holds.
 
-_MEANS = ('moving_mean', 'pop_mean', 'first',
-          'Squeeze/ExponentialMovingAverage')
-_VARIANCES = ('moving_variance', 'pop_var', 'second',
-              'Squeeze_1/ExponentialMovingAverage')
+_MEANS = (
+  'moving_mean',
+  'pop_mean',
+  'first',
+  'Squeeze/ExponentialMovingAverage',
+)
+_VARIANCES = (
+  'moving_variance',
+  'pop_var',
+  'second',
+  'Squeeze_1/ExponentialMovingAverage',
+)
 
 
 def is_statistic(name):

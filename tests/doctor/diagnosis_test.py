@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.measure import diagnosis
-from graph_resnet9.doctor.measure import verdicts as judge
 from graph_resnet9.doctor.measure import recalibration as population
 from graph_resnet9.doctor.measure import taps as tap
+from graph_resnet9.doctor.measure import verdicts as judge
 from tests import helpers
 from tests.doctor import small_graphs
 
@@ -21,8 +21,7 @@ CLASSES = 7
 
 def layer(x, training=True, name='bn', **how):
   with tf.variable_scope('net'):
-    return tf.layers.batch_normalization(
-        x, training=training, name=name, **how)
+    return tf.layers.batch_normalization(x, training=training, name=name, **how)
 
 
 def in_place(norm):
@@ -31,30 +30,37 @@ def in_place(norm):
   return lambda x: norm(norm(x, name='one'), name='two')
 
 
-IN_PLACE = {'by_hand': in_place(small_graphs.by_hand),
-            'debiased': in_place(small_graphs.debiased)}
+IN_PLACE = {
+  'by_hand': in_place(small_graphs.by_hand),
+  'debiased': in_place(small_graphs.debiased),
+}
 
 
 class DiagnosisTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.dir = pathlib.Path(self.create_tempdir().full_path)
     # Of each class ten examples, sorted as they lie in a file.
     self.labels = np.repeat(np.arange(CLASSES), 10)
     self.sorted = small_graphs.examples(4, 4, 3) + (
-        2 * self.labels[:, None, None, None].astype(np.float32))
+      2 * self.labels[:, None, None, None].astype(np.float32)
+    )
     self.mixed = np.random.RandomState(1).permutation(self.sorted)
     self.rows = self.sorted.reshape(-1, 3).astype(np.float64)
 
   def save(self, values, norm=layer, batch_size=10, stored=None, **how):
     """A training graph whose layer has stored (mean, variance)."""
+
     def build():
       small_graphs.train(norm(small_graphs.queue(values, batch_size)))
+
     mean, variance = stored or (self.rows.mean(0), self.rows.var(0))
     return small_graphs.save(
-        self.dir, build, {'moving_mean': mean, 'moving_variance': variance},
-        **{'step': 500, **how})
+      self.dir,
+      build,
+      {'moving_mean': mean, 'moving_variance': variance},
+      **{'step': 500, **how},
+    )
 
   def diagnose(self, *args, **how):
     saved = self.save(*args, **how)
@@ -71,14 +77,18 @@ class DiagnosisTest(parameterized.TestCase):
     self.assertTrue(result.healthy)
 
   def test_updates_never_ran(self):
-    self.assert_codes(self.diagnose(self.mixed, stored=(0, 1)),
-                      'updates-never-ran')
+    self.assert_codes(
+      self.diagnose(self.mixed, stored=(0, 1)), 'updates-never-ran'
+    )
 
   def test_too_few_steps(self):
-    left = .99 ** 20
+    left = 0.99**20
     mean, variance = self.rows.mean(0), self.rows.var(0)
-    result = self.diagnose(self.mixed, step=20, stored=(
-        (1 - left) * mean, left + (1 - left) * variance))
+    result = self.diagnose(
+      self.mixed,
+      step=20,
+      stored=((1 - left) * mean, left + (1 - left) * variance),
+    )
     self.assert_codes(result, 'too-few-steps')
     self.assertAlmostEqual(result.records[0].initial_share, left, places=6)
 
@@ -92,13 +102,15 @@ class DiagnosisTest(parameterized.TestCase):
     self.assertLen(result.records[0].calls[0], CLASSES)
 
   def test_batch_of_one(self):
-    self.assert_codes(self.diagnose(self.mixed, batch_size=1),
-                      'batch-too-small')
+    self.assert_codes(
+      self.diagnose(self.mixed, batch_size=1), 'batch-too-small'
+    )
 
   @parameterized.parameters(5, -5)
   def test_data_differ(self, shift):
-    self.assert_codes(self.diagnose(self.mixed + np.float32(shift)),
-                      'data-differ')
+    self.assert_codes(
+      self.diagnose(self.mixed + np.float32(shift)), 'data-differ'
+    )
 
   def test_calls_differ(self):
     def twice(x):
@@ -112,8 +124,12 @@ class DiagnosisTest(parameterized.TestCase):
 
   @parameterized.product(resource=[True, False], stored=[(0, 1), (-20, 3)])
   def test_recalibration_heals(self, resource, stored):
-    saved = self.save(self.mixed, lambda x: layer(layer(x), name='second'),
-                      stored=stored, resource=resource)
+    saved = self.save(
+      self.mixed,
+      lambda x: layer(layer(x), name='second'),
+      stored=stored,
+      resource=resource,
+    )
     cured = str(self.dir / 'cured')
     population.recalibrate(saved.subject(), saved.prefix, cured, 50)
     before = diagnosis.diagnose(saved.subject(), saved.prefix, 50)
@@ -126,25 +142,28 @@ class DiagnosisTest(parameterized.TestCase):
       return layer(layer(x, training=False, name='frozen'))
 
     result = self.diagnose(self.mixed, half_frozen)
-    self.assertEqual([r.name for r in result.records],
-                     ['net/frozen', 'net/bn'])
+    self.assertEqual([r.name for r in result.records], ['net/frozen', 'net/bn'])
     self.assertLess(result.records[0].mean_gap, 1e-5)
 
   # The figures.
 
   def test_figures_are_those_of_numpy(self):
     result = self.diagnose(self.mixed, stored=(1, 9))
-    record, = result.records
+    (record,) = result.records
     mean, variance = self.rows.mean(0), self.rows.var(0, ddof=1) + 1e-3
     self.assertAlmostEqual(
-        record.mean_gap, np.sqrt(((1 - mean) ** 2 / variance).mean()))
+      record.mean_gap, np.sqrt(((1 - mean) ** 2 / variance).mean())
+    )
     self.assertAlmostEqual(record.variance_ratio, np.median(9.001 / variance))
     means = self.mixed.reshape(7, -1, 3).astype(np.float64).mean(1)
     self.assertAlmostEqual(
-        record.share_between_batches,
-        (means.var(0, ddof=1) / self.rows.var(0)).mean(), places=6)
-    self.assertEqual((result.step, record.batches, record.batch_size),
-                     (500, 7, 10))
+      record.share_between_batches,
+      (means.var(0, ddof=1) / self.rows.var(0)).mean(),
+      places=6,
+    )
+    self.assertEqual(
+      (result.step, record.batches, record.batch_size), (500, 7, 10)
+    )
 
   def test_count_is_a_limit(self):
     saved = self.save(self.mixed)
@@ -159,8 +178,9 @@ class DiagnosisTest(parameterized.TestCase):
     subject = saved.subject()
     tapped = tap.taps(subject)
     with subject.graph.as_default(), tf.Session() as session:
-      session.run([tf.global_variables_initializer(),
-                   tf.local_variables_initializer()])
+      session.run(
+        [tf.global_variables_initializer(), tf.local_variables_initializer()]
+      )
       names = [v.op.name for v in tf.global_variables()]
       before = [np.copy(v) for v in session.run(tf.global_variables())]
       tf.train.start_queue_runners(session)
@@ -175,8 +195,12 @@ class DiagnosisTest(parameterized.TestCase):
     subject = saved.subject(lambda: [{'batch:0': self.mixed}] * 2)
     tapped = tap.taps(subject)
     session = tf.Session(graph=subject.graph)
-    session.run([v.initializer for v in subject.graph.get_collection(
-        tf.GraphKeys.GLOBAL_VARIABLES)])
+    session.run(
+      [
+        v.initializer
+        for v in subject.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+      ]
+    )
     result = diagnosis.examine(session, subject, tapped, 2)
     self.assertEqual(result.records[0].batch_size, small_graphs.EXAMPLES)
 
@@ -190,10 +214,12 @@ class DiagnosisTest(parameterized.TestCase):
   def test_recalibration_takes_updates_in_place_back(self):
     saved = self.save(self.mixed, IN_PLACE['by_hand'])
     population.recalibrate(
-        saved.subject(), saved.prefix, str(self.dir / 'new'), 50)
-    self.assertEqual(helpers.differing(saved.prefix, self.dir / 'new'),
-                     ['one/pop_mean', 'one/pop_var', 'two/pop_mean',
-                      'two/pop_var'])
+      saved.subject(), saved.prefix, str(self.dir / 'new'), 50
+    )
+    self.assertEqual(
+      helpers.differing(saved.prefix, self.dir / 'new'),
+      ['one/pop_mean', 'one/pop_var', 'two/pop_mean', 'two/pop_var'],
+    )
 
   # How it is shown.
 
@@ -214,13 +240,21 @@ class DiagnosisTest(parameterized.TestCase):
   def test_table_says_what_recalibration_gains(self):
     def table(moving, recalibrated):
       healthy = self.diagnose(self.sorted)._replace(
-          verdicts=[judge.Verdict('healthy', ['net/bn'], '')])
-      return diagnosis.table(healthy, [
-          dict(statistics=name, accuracy=accuracy, loss=1.)
-          for name, accuracy in (('moving', moving),
-                                 ('recalibrated', recalibrated))])
-    self.assertIn('recalibrate gains 4.0 points', table(.75, .79))
-    self.assertNotIn('gains', table(.785, .79))
+        verdicts=[judge.Verdict('healthy', ['net/bn'], '')]
+      )
+      return diagnosis.table(
+        healthy,
+        [
+          dict(statistics=name, accuracy=accuracy, loss=1.0)
+          for name, accuracy in (
+            ('moving', moving),
+            ('recalibrated', recalibrated),
+          )
+        ],
+      )
+
+    self.assertIn('recalibrate gains 4.0 points', table(0.75, 0.79))
+    self.assertNotIn('gains', table(0.785, 0.79))
 
   def test_picture(self):
     png = self.dir / 'layers.png'

@@ -1,4 +1,4 @@
-"""batchnorm/graph_lint.py on the corpus, in hooks, on graphs of this project."""
+"""doctor/lint on the corpus, in hooks, on graphs of this project."""
 
 import os
 import tempfile
@@ -7,28 +7,37 @@ from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.lint import findings
-from graph_resnet9.doctor.lint import rules as graph_lint
 from graph_resnet9.doctor.graph import view as graph_view
-from graph_resnet9.doctor.measure import verdicts as judge
+from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import hook as lint_hook
+from graph_resnet9.doctor.lint import rules as graph_lint
+from graph_resnet9.doctor.measure import verdicts as judge
 from graph_resnet9.errors import UserError
-from tests.doctor import corpus as doctor_corpus
 from tests import helpers
+from tests.doctor import corpus as doctor_corpus
 
 
 def save(values, prefix):
   """Writes a checkpoint of {name: array}."""
   with tf.Graph().as_default(), tf.Session() as session:
     names = sorted(values)
-    session.run(tf.raw_ops.SaveV2(
-        prefix=prefix, tensor_names=names, shape_and_slices=[''] * len(names),
-        tensors=[tf.constant(values[name]) for name in names]))
+    session.run(
+      tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=names,
+        shape_and_slices=[''] * len(names),
+        tensors=[tf.constant(values[name]) for name in names],
+      )
+    )
 
 
 # What TensorFlow 1 wrote for ops that have a newer form.
-OLD_OPS = {'FusedBatchNormV3': 'FusedBatchNorm', 'AddV2': 'Add',
-           'SelectV2': 'Select', 'BatchMatMulV2': 'BatchMatMul'}
+OLD_OPS = {
+  'FusedBatchNormV3': 'FusedBatchNorm',
+  'AddV2': 'Add',
+  'SelectV2': 'Select',
+  'BatchMatMulV2': 'BatchMatMul',
+}
 
 
 def disguised(meta_graph):
@@ -38,9 +47,11 @@ def disguised(meta_graph):
   """
   copy = tf.MetaGraphDef()
   copy.CopyFrom(meta_graph)
-  names = {node.name: 'n%d' % k
-           for k, node in enumerate(copy.graph_def.node)
-           if node.op not in graph_view.VARIABLE_OPS}
+  names = {
+    node.name: 'n%d' % k
+    for k, node in enumerate(copy.graph_def.node)
+    if node.op not in graph_view.VARIABLE_OPS
+  }
   for node in copy.graph_def.node:
     node.name = names.get(node.name, node.name)
     node.op = OLD_OPS.get(node.op, node.op)
@@ -49,8 +60,9 @@ def disguised(meta_graph):
       name, colon, index = value.removeprefix('^').partition(':')
       node.input[k] = mark + names.get(name, name) + colon + index
   copy.collection_def['train_op'].node_list.value[:] = [
-      names.get(name, name) for name in
-      copy.collection_def['train_op'].node_list.value]
+    names.get(name, name)
+    for name in copy.collection_def['train_op'].node_list.value
+  ]
   save = copy.saver_def.save_tensor_name
   if save:
     copy.saver_def.save_tensor_name = names[save.partition(':')[0]] + ':0'
@@ -58,26 +70,27 @@ def disguised(meta_graph):
 
 
 def lint(case, folder):
-  """Codes of a case, through a MetaGraphDef and files, as it is and disguised.
-  """
+  """Codes of a case, by MetaGraphDef and by files, as it is and disguised."""
   with tf.Graph().as_default() as graph:
     built = case.build()
     meta_graph = tf.train.export_meta_graph(
-        graph=graph, saver_def=built.saver.saver_def if built.saver else None)
+      graph=graph, saver_def=built.saver.saver_def if built.saver else None
+    )
   prefix = None
   if built.checkpoint:
     prefix = os.path.join(folder, 'checkpoint')
     save(built.checkpoint, prefix)
   other, names = disguised(meta_graph)
   reports = (
-      graph_lint.lint_meta_graph(meta_graph, built.train_ops, prefix),
-      graph_lint.lint_meta_graph(
-          other, [names[name] for name in built.train_ops], prefix))
+    graph_lint.lint_meta_graph(meta_graph, built.train_ops, prefix),
+    graph_lint.lint_meta_graph(
+      other, [names[name] for name in built.train_ops], prefix
+    ),
+  )
   return [{f.code for f in report.findings} for report in reports]
 
 
 class CorpusTest(absltest.TestCase):
-
   def test_every_fault_is_found_and_nothing_else(self):
     right = wrong = missed = 0
     cases = doctor_corpus.cases()
@@ -92,9 +105,16 @@ class CorpusTest(absltest.TestCase):
         self.assertSetEqual(disguised_found, found)
     precision, recall = right / (right + wrong), right / (right + missed)
     helpers.SUMMARY.append(
-        'lint on %d graphs, %d faults in %d of them: precision %.3f, recall '
-        '%.3f' % (len(cases), right + missed,
-                  sum(bool(case.codes) for case in cases), precision, recall))
+      'lint on %d graphs, %d faults in %d of them: precision %.3f, recall '
+      '%.3f'
+      % (
+        len(cases),
+        right + missed,
+        sum(bool(case.codes) for case in cases),
+        precision,
+        recall,
+      )
+    )
     self.assertEqual((precision, recall), (1, 1))
 
   def test_every_code_stands_in_the_docs(self):
@@ -109,7 +129,7 @@ class CorpusTest(absltest.TestCase):
     self.assertSetEqual(codes, set(findings.KINDS))
 
 
-def training_graph(run_updates=True, decay=.9):
+def training_graph(run_updates=True, decay=0.9):
   """A dense layer with batch normalisation, and its train op."""
   tf.train.get_or_create_global_step()
   x = tf.random.normal([32, 4])
@@ -117,17 +137,18 @@ def training_graph(run_updates=True, decay=.9):
   loss = tf.reduce_mean(tf.square(tf.layers.dense(y, 1)))
   updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS) if run_updates else []
   with tf.control_dependencies(updates):
-    return tf.train.GradientDescentOptimizer(.1).minimize(
-        loss, tf.train.get_global_step())
+    return tf.train.GradientDescentOptimizer(0.1).minimize(
+      loss, tf.train.get_global_step()
+    )
 
 
 class LintTest(absltest.TestCase):
-
   def test_one_train_op_of_several_is_judged_alone(self):
     with tf.Graph().as_default() as graph:
       updated = training_graph()
-      tf.train.GradientDescentOptimizer(.1).minimize(
-          tf.reduce_sum(tf.trainable_variables()[0]), name='other')
+      tf.train.GradientDescentOptimizer(0.1).minimize(
+        tf.reduce_sum(tf.trainable_variables()[0]), name='other'
+      )
       self.assertEmpty(graph_lint.lint_graph(graph).findings)
       self.assertEmpty(graph_lint.lint_graph(graph, [updated.name]).findings)
       # This one does not pass through the layer.
@@ -149,14 +170,24 @@ class LintTest(absltest.TestCase):
     with tf.Graph().as_default() as graph:
       training_graph(run_updates=False)
       report = graph_lint.lint_graph(graph)
-    finding, = report.findings
-    self.assertEqual(finding.variables, (
+    (finding,) = report.findings
+    self.assertEqual(
+      finding.variables,
+      (
         'batch_normalization/moving_mean',
-        'batch_normalization/moving_variance'))
+        'batch_normalization/moving_variance',
+      ),
+    )
     self.assertLen(finding.ops, 2)
     self.assertEqual(report.train_ops, ('GradientDescent',))
-    for part in ('error updates-not-run', 'AssignMovingAvg', 'moving_mean',
-                 'effect: ', 'mend: with tf.control_dependencies', 'errors: 1, warnings: 0'):
+    for part in (
+      'error updates-not-run',
+      'AssignMovingAvg',
+      'moving_mean',
+      'effect: ',
+      'mend: with tf.control_dependencies',
+      'errors: 1, warnings: 0',
+    ):
       self.assertIn(part, str(report))
 
   def test_a_graph_without_shapes_is_checked_with_inferred_ones(self):
@@ -164,7 +195,7 @@ class LintTest(absltest.TestCase):
       x = tf.random.normal([1, 8, 8, 3])
       y = tf.layers.batch_normalization(x, training=True)
       with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-        tf.train.GradientDescentOptimizer(.1).minimize(tf.reduce_sum(y * y))
+        tf.train.GradientDescentOptimizer(0.1).minimize(tf.reduce_sum(y * y))
       meta_graph = tf.train.export_meta_graph(graph=graph)
     for node in meta_graph.graph_def.node:
       node.attr.pop('_output_shapes', None)
@@ -185,48 +216,50 @@ class LintTest(absltest.TestCase):
     with tf.Graph().as_default() as graph:
       training_graph(run_updates=False)
       meta_graph = tf.train.export_meta_graph(graph=graph)
-    node, = [n for n in meta_graph.graph_def.node
-             if n.op == 'RandomStandardNormal'][:1]
+    (node,) = [
+      n for n in meta_graph.graph_def.node if n.op == 'RandomStandardNormal'
+    ][:1]
     node.op = 'NoSuchOp'
     codes = [f.code for f in graph_lint.lint_meta_graph(meta_graph).findings]
     self.assertEqual(codes, ['updates-not-run'])
 
 
 class CheckpointTest(absltest.TestCase):
-
-  def codes(self, step, decay, mean=.5, variance=.5):
+  def codes(self, step, decay, mean=0.5, variance=0.5):
     """Findings on a checkpoint after `step` steps."""
     with tempfile.TemporaryDirectory() as folder:
       prefix = os.path.join(folder, 'checkpoint')
       with tf.Graph().as_default() as graph:
         training_graph(decay=decay)
-        values = {v.op.name: np.full(v.shape, .5, np.float32)
-                  for v in tf.global_variables()}
+        values = {
+          v.op.name: np.full(v.shape, 0.5, np.float32)
+          for v in tf.global_variables()
+        }
       values['global_step'] = np.int64(step)
       for name, value in (('mean', mean), ('variance', variance)):
         values['batch_normalization/moving_' + name][:] = value
       save(values, prefix)
-      return [f.code for f in graph_lint.lint_graph(
-          graph, checkpoint=prefix).findings]
+      return [
+        f.code for f in graph_lint.lint_graph(graph, checkpoint=prefix).findings
+      ]
 
   def test_what_is_left_of_the_initial_values(self):
     # .99 ** 229 = .1001, .99 ** 230 = .0991.
-    self.assertEqual(self.codes(229, .99), ['decay-too-slow'])
-    self.assertEqual(self.codes(230, .99), [])
-    self.assertEqual(self.codes(0, .99), [])
-    self.assertEqual(self.codes(30, .9), [])
-
+    self.assertEqual(self.codes(229, 0.99), ['decay-too-slow'])
+    self.assertEqual(self.codes(230, 0.99), [])
+    self.assertEqual(self.codes(0, 0.99), [])
+    self.assertEqual(self.codes(30, 0.9), [])
 
   def test_initial_statistics(self):
     for variance in (1, 0):  # As of tf.layers, and of an average of one's own.
-      self.assertEqual(self.codes(500, .9, 0, variance),
-                       ['statistics-still-initial'])
-      self.assertEqual(self.codes(0, .9, 0, variance), [])
-    self.assertEqual(self.codes(500, .9, 0, .5), [])
+      self.assertEqual(
+        self.codes(500, 0.9, 0, variance), ['statistics-still-initial']
+      )
+      self.assertEqual(self.codes(0, 0.9, 0, variance), [])
+    self.assertEqual(self.codes(500, 0.9, 0, 0.5), [])
 
 
 class HookTest(absltest.TestCase):
-
   def run_one_step(self, hook, **how):
     with tf.Graph().as_default():
       train_op = training_graph(**how)
@@ -245,18 +278,21 @@ class HookTest(absltest.TestCase):
 
   def test_errors_can_stop_the_training(self):
     with self.assertRaisesRegex(ValueError, 'updates-not-run'):
-      self.run_one_step(lint_hook.LintHook(raise_errors=True),
-                        run_updates=False)
+      self.run_one_step(
+        lint_hook.LintHook(raise_errors=True), run_updates=False
+      )
     self.run_one_step(lint_hook.LintHook(raise_errors=True))
 
   def test_the_saver_of_the_session_is_checked(self):
     with tf.Graph().as_default():
       train_op = training_graph()
       scaffold = tf.train.Scaffold(
-          saver=tf.train.Saver(tf.trainable_variables()))
+        saver=tf.train.Saver(tf.trainable_variables())
+      )
       with self.assertLogs('absl', 'ERROR') as logs:
         with tf.train.MonitoredTrainingSession(
-            scaffold=scaffold, hooks=[lint_hook.LintHook()]) as session:
+          scaffold=scaffold, hooks=[lint_hook.LintHook()]
+        ) as session:
           session.run(train_op)
     self.assertIn('statistics-not-saved', logs.output[0])
 
@@ -264,20 +300,23 @@ class HookTest(absltest.TestCase):
     with tf.Graph().as_default(), self.assertNoLogs('absl', 'WARNING'):
       op = tf.no_op()
       with tf.train.MonitoredTrainingSession(
-          hooks=[lint_hook.LintHook()]) as session:
+        hooks=[lint_hook.LintHook()]
+      ) as session:
         session.run(op)
 
 
 class OwnTrainingTest(absltest.TestCase):
-
   def test_the_recipe_is_healthy(self):
     with self.assertNoLogs('absl', 'WARNING'):
       helpers.train(self.create_tempdir().full_path, [lint_hook.LintHook()])
 
   def test_without_update_ops_it_is_not(self):
     with self.assertLogs('absl', 'ERROR') as logs:
-      helpers.train(self.create_tempdir().full_path, [lint_hook.LintHook()],
-                    update_ops='none')
+      helpers.train(
+        self.create_tempdir().full_path,
+        [lint_hook.LintHook()],
+        update_ops='none',
+      )
     self.assertIn('updates-not-run', logs.output[0])
 
 

@@ -9,15 +9,16 @@ from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.measure import diagnosis
-from graph_resnet9.doctor.lint import rules as graph_lint
-from graph_resnet9.doctor.measure import recalibration as population
 from graph_resnet9.doctor.graph import program
+from graph_resnet9.doctor.lint import rules as graph_lint
+from graph_resnet9.doctor.measure import diagnosis
+from graph_resnet9.doctor.measure import recalibration as population
 from graph_resnet9.doctor.measure import session as subject
 from tests import helpers
 
 SPEC = importlib.util.spec_from_file_location(
-    'patient', helpers.ROOT / 'docs' / 'doctor' / 'training.py')
+  'patient', helpers.ROOT / 'docs' / 'doctor' / 'training.py'
+)
 IMAGES, STEPS = 1000, 60
 
 
@@ -34,7 +35,6 @@ def write_images(path):
 
 
 class SessionTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
     self.patient = importlib.util.module_from_spec(SPEC)
@@ -56,18 +56,21 @@ class SessionTest(absltest.TestCase):
     self.assertLess(self.say(self.patient.evaluate, prefix, self.images), 40)
 
     report = graph_lint.lint_meta_graph(
-        program.read_meta_graph(prefix + '.meta'), checkpoint=prefix)
+      program.read_meta_graph(prefix + '.meta'), checkpoint=prefix
+    )
     self.assertEqual([f.code for f in report.findings], ['updates-not-run'])
 
     def verdicts(checkpoint):
       examined = subject.of_meta_graph(prefix + '.meta', '')
-      return [v.code for v in diagnosis.diagnose(
-          examined, checkpoint, 10).verdicts]
+      return [
+        v.code for v in diagnosis.diagnose(examined, checkpoint, 10).verdicts
+      ]
 
     self.assertEqual(verdicts(prefix), ['updates-never-ran'])
     cured = os.path.join(self.dir, 'cured')
-    population.recalibrate(subject.of_meta_graph(prefix + '.meta', ''), prefix,
-                           cured, 20)
+    population.recalibrate(
+      subject.of_meta_graph(prefix + '.meta', ''), prefix, cured, 20
+    )
     self.assertEqual(verdicts(cured), ['healthy'])
     self.assertGreater(self.say(self.patient.evaluate, cured, self.images), 80)
 

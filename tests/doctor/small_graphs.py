@@ -17,24 +17,30 @@ EXAMPLES = 70
 def examples(*shape, seed=0):
   """[EXAMPLES] + shape float32, each channel with its mean and deviation."""
   channels = np.arange(shape[-1])
-  return np.random.RandomState(seed).normal(
-      3 * channels - 2, channels + .5, [EXAMPLES, *shape]).astype(np.float32)
+  return (
+    np.random.RandomState(seed)
+    .normal(3 * channels - 2, channels + 0.5, [EXAMPLES, *shape])
+    .astype(np.float32)
+  )
 
 
 def queue(values, batch_size, epochs=1):
   """A batch of `values` in order; the last one of all may be smaller."""
-  example, = tf.train.slice_input_producer(
-      [tf.constant(values)], num_epochs=epochs, shuffle=False)
-  return tf.train.batch([example], batch_size,
-                        allow_smaller_final_batch=epochs is not None)
+  (example,) = tf.train.slice_input_producer(
+    [tf.constant(values)], num_epochs=epochs, shuffle=False
+  )
+  return tf.train.batch(
+    [example], batch_size, allow_smaller_final_batch=epochs is not None
+  )
 
 
 def train(y):
   """The train op of a loss on y that runs UPDATE_OPS."""
   loss = tf.reduce_mean(tf.square(tf.cast(y, tf.float32) - 1))
   with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-    return tf.train.GradientDescentOptimizer(.1).minimize(
-        loss, tf.train.get_or_create_global_step())
+    return tf.train.GradientDescentOptimizer(0.1).minimize(
+      loss, tf.train.get_or_create_global_step()
+    )
 
 
 def _normalised(x, batch, beta, updates, in_place):
@@ -47,18 +53,24 @@ def _normalised(x, batch, beta, updates, in_place):
   return y
 
 
-def by_hand(x, decay=.9, in_place=False, name='hand'):
+def by_hand(x, decay=0.9, in_place=False, name='hand'):
   """tf.nn.moments and tf.assign; updates in UPDATE_OPS or before the output."""
   with tf.variable_scope(name):
     zeros, ones = tf.zeros_initializer(), tf.ones_initializer()
     beta = tf.get_variable('beta', x.shape[-1], initializer=zeros)
-    stored = [tf.get_variable(name, x.shape[-1], initializer=initializer,
-                              trainable=False)
-              for name, initializer in (('pop_mean', zeros), ('pop_var', ones))]
+    stored = [
+      tf.get_variable(
+        name, x.shape[-1], initializer=initializer, trainable=False
+      )
+      for name, initializer in (('pop_mean', zeros), ('pop_var', ones))
+    ]
     batch = tf.nn.moments(x, list(range(x.shape.ndims - 1)))
-    updates = [tf.assign_sub(v, (v - b) * (1 - decay)) if in_place
-               else tf.assign(v, v * decay + b * (1 - decay))
-               for v, b in zip(stored, batch)]
+    updates = [
+      tf.assign_sub(v, (v - b) * (1 - decay))
+      if in_place
+      else tf.assign(v, v * decay + b * (1 - decay))
+      for v, b in zip(stored, batch)
+    ]
     return _normalised(x, batch, beta, updates, in_place)
 
 
@@ -66,19 +78,26 @@ def debiased(x, in_place=False, name='net/bn'):
   """By assign_moving_average, which moves three variables for a statistic."""
   with tf.variable_scope(name):
     stored = [
-        tf.get_variable(name, x.shape[-1], initializer=initializer(),
-                        trainable=False)
-        for name, initializer in (('moving_mean', tf.zeros_initializer),
-                                  ('moving_variance', tf.ones_initializer))]
+      tf.get_variable(
+        name, x.shape[-1], initializer=initializer(), trainable=False
+      )
+      for name, initializer in (
+        ('moving_mean', tf.zeros_initializer),
+        ('moving_variance', tf.ones_initializer),
+      )
+    ]
     beta = tf.get_variable('beta', x.shape[-1])
     batch = tf.nn.moments(x, list(range(x.shape.ndims - 1)))
-    updates = [moving_averages.assign_moving_average(v, b, .9)
-               for v, b in zip(stored, batch)]
+    updates = [
+      moving_averages.assign_moving_average(v, b, 0.9)
+      for v, b in zip(stored, batch)
+    ]
     return _normalised(x, batch, beta, updates, in_place)
 
 
 class Saved(NamedTuple):
   """A meta graph and a checkpoint on disk."""
+
   prefix: str
 
   @property
@@ -95,8 +114,11 @@ class Saved(NamedTuple):
 
   def files(self):
     """{name: content} of the folder."""
-    return {path.name: path.read_bytes() for path in self.folder.iterdir()
-            if path.is_file()}
+    return {
+      path.name: path.read_bytes()
+      for path in self.folder.iterdir()
+      if path.is_file()
+    }
 
 
 @contextlib.contextmanager
@@ -105,10 +127,12 @@ def kind(resource=True, functional=False):
   before = tf.resource_variables_enabled(), tf.control_flow_v2_enabled()
 
   def switch(resource, functional):
-    (tf.enable_resource_variables if resource
-     else tf.disable_resource_variables)()
-    (tf.enable_control_flow_v2 if functional
-     else tf.disable_control_flow_v2)()
+    (
+      tf.enable_resource_variables
+      if resource
+      else tf.disable_resource_variables
+    )()
+    (tf.enable_control_flow_v2 if functional else tf.disable_control_flow_v2)()
 
   switch(resource, functional)
   try:
@@ -117,8 +141,7 @@ def kind(resource=True, functional=False):
     switch(*before)
 
 
-def save(folder, build, values=None, step=0, saved=tf.global_variables,
-         **how):
+def save(folder, build, values=None, step=0, saved=tf.global_variables, **how):
   """Saves the graph that build() makes, with all variables it initialises.
 
   Args:
@@ -140,6 +163,8 @@ def save(folder, build, values=None, step=0, saved=tf.global_variables,
       for variable in tf.global_variables():
         if variable.op.name.endswith(end):
           variable.load(np.broadcast_to(value, variable.shape), session)
-    return Saved(tf.train.Saver(saved()).save(
-        session, os.path.join(str(folder), 'model.ckpt'),
-        write_state=False))
+    return Saved(
+      tf.train.Saver(saved()).save(
+        session, os.path.join(str(folder), 'model.ckpt'), write_state=False
+      )
+    )

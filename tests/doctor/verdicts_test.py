@@ -7,20 +7,24 @@ import numpy as np
 from graph_resnet9.doctor.measure import verdicts as judge
 from tests.inputs import small_records
 
-MEAN, DEVIATION = 3., 2.
+MEAN, DEVIATION = 3.0, 2.0
 
 
 def draws(batches=20, size=32, seed=0, channels=4, positions=4):
   """A list of [size, positions, channels] arrays of independent examples."""
-  return list(np.random.RandomState(seed).normal(
-      MEAN, DEVIATION, [batches, size, positions, channels]))
+  return list(
+    np.random.RandomState(seed).normal(
+      MEAN, DEVIATION, [batches, size, positions, channels]
+    )
+  )
 
 
-def record(*calls, mean=MEAN, variance=DEVIATION ** 2, **kwargs):
+def record(*calls, mean=MEAN, variance=DEVIATION**2, **kwargs):
   """A record whose layer has stored one mean and one variance throughout."""
   channels = calls[0][0].shape[-1]
   return small_records.record(
-      *calls, mean=[mean] * channels, variance=[variance] * channels, **kwargs)
+    *calls, mean=[mean] * channels, variance=[variance] * channels, **kwargs
+  )
 
 
 def codes(*records):
@@ -28,40 +32,49 @@ def codes(*records):
 
 
 class JudgeTest(parameterized.TestCase):
-
   def test_healthy(self):
-    verdict, = judge.judge([record(draws(), initial_share=0.)])
+    (verdict,) = judge.judge([record(draws(), initial_share=0.0)])
     self.assertEqual(verdict.code, 'healthy')
     self.assertIn('20 batches', verdict.evidence)
 
   def test_updates_never_ran(self):
     for variance in (1, 0):
-      self.assertEqual(codes(record(
-          draws(), mean=0, variance=variance, initial_share=1e-9)),
-                       ['updates-never-ran'])
+      self.assertEqual(
+        codes(record(draws(), mean=0, variance=variance, initial_share=1e-9)),
+        ['updates-never-ran'],
+      )
 
   def test_only_the_layers_concerned_are_named(self):
-    verdict, = judge.judge([
+    (verdict,) = judge.judge(
+      [
         record(draws(), name='good'),
-        record(draws(), mean=0, variance=1, name='bad')])
-    self.assertEqual((verdict.code, verdict.layers),
-                     ('updates-never-ran', ['bad']))
+        record(draws(), mean=0, variance=1, name='bad'),
+      ]
+    )
+    self.assertEqual(
+      (verdict.code, verdict.layers), ('updates-never-ran', ['bad'])
+    )
     self.assertIn('1 of 2 layers', verdict.evidence)
 
   def test_before_the_first_step_statistics_are_initial_by_right(self):
-    self.assertNotIn('updates-never-ran', codes(record(
-        draws(), mean=0, variance=1, initial_share=1.)))
+    self.assertNotIn(
+      'updates-never-ran',
+      codes(record(draws(), mean=0, variance=1, initial_share=1.0)),
+    )
 
   def test_too_few_steps(self):
-    left = .99 ** 20
-    slow = record(draws(), mean=(1 - left) * MEAN,
-                  variance=left + (1 - left) * DEVIATION ** 2,
-                  initial_share=left)
+    left = 0.99**20
+    slow = record(
+      draws(),
+      mean=(1 - left) * MEAN,
+      variance=left + (1 - left) * DEVIATION**2,
+      initial_share=left,
+    )
     self.assertEqual(codes(slow), ['too-few-steps'])
     self.assertIn('82%', str(judge.judge([slow])[0]))
 
   def test_few_steps_that_do_no_harm_are_none(self):
-    self.assertEqual(codes(record(draws(), initial_share=.5)), ['healthy'])
+    self.assertEqual(codes(record(draws(), initial_share=0.5)), ['healthy'])
 
   def test_batches_not_mixed(self):
     apart = [batch + 2 * (k % 5) for k, batch in enumerate(draws())]
@@ -73,10 +86,12 @@ class JudgeTest(parameterized.TestCase):
 
   @parameterized.product(batches=[2, 5, 50], channels=[1, 16])
   def test_independent_draws_are_never_called_not_mixed(
-      self, batches, channels):
+    self, batches, channels
+  ):
     for seed in range(200):
-      drawn = small_records.record(draws(
-          batches, size=16, seed=seed, channels=channels, positions=1))
+      drawn = small_records.record(
+        draws(batches, size=16, seed=seed, channels=channels, positions=1)
+      )
       self.assertFalse(judge.not_mixed(drawn), seed)
 
   def test_calls_differ(self):
@@ -88,17 +103,20 @@ class JudgeTest(parameterized.TestCase):
 
   @parameterized.parameters(1, 2, 4)
   def test_batch_too_small(self, size):
-    self.assertEqual(codes(record(draws(200, size, positions=2))),
-                     ['batch-too-small'])
+    self.assertEqual(
+      codes(record(draws(200, size, positions=2))), ['batch-too-small']
+    )
 
   def test_one_example_with_many_positions_is_too_small(self):
-    self.assertEqual(codes(record(draws(200, size=1, positions=64))),
-                     ['batch-too-small'])
+    self.assertEqual(
+      codes(record(draws(200, size=1, positions=64))), ['batch-too-small']
+    )
 
-  @parameterized.parameters((MEAN + 2, 4), (MEAN, 16), (MEAN, 1.))
+  @parameterized.parameters((MEAN + 2, 4), (MEAN, 16), (MEAN, 1.0))
   def test_data_differ(self, mean, variance):
-    self.assertEqual(codes(record(draws(), mean=mean, variance=variance)),
-                     ['data-differ'])
+    self.assertEqual(
+      codes(record(draws(), mean=mean, variance=variance)), ['data-differ']
+    )
 
   def test_other_ailments_explain_statistics_that_are_off(self):
     apart = [batch + 2 * (k % 5) for k, batch in enumerate(draws())]
@@ -106,22 +124,24 @@ class JudgeTest(parameterized.TestCase):
 
   def test_without_stored_statistics_the_input_is_judged(self):
     self.assertEqual(codes(small_records.record(draws())), ['healthy'])
-    self.assertEqual(codes(small_records.record(draws(200, 1))),
-                     ['batch-too-small'])
+    self.assertEqual(
+      codes(small_records.record(draws(200, 1))), ['batch-too-small']
+    )
 
   def test_frozen_layer_is_not_judged(self):
-    self.assertEqual(codes(record(draws(), mean=-20, frozen=True)),
-                     ['healthy'])
-    self.assertEqual(codes(record(draws(200, 1), mean=0, variance=1,
-                                  frozen=True)), ['healthy'])
+    self.assertEqual(codes(record(draws(), mean=-20, frozen=True)), ['healthy'])
+    self.assertEqual(
+      codes(record(draws(200, 1), mean=0, variance=1, frozen=True)), ['healthy']
+    )
 
   def test_labels_tell_only_whether_batches_are_mixed(self):
     few = small_records.record(draws(200, 1), labels=True)
     self.assertEqual(codes(record(draws()), few), ['healthy'])
     uniform = [np.full([8, 4], float(k % 5)) for k in range(20)]
     self.assertEqual(
-        codes(record(draws()), small_records.record(uniform, labels=True)),
-        ['batches-not-mixed'])
+      codes(record(draws()), small_records.record(uniform, labels=True)),
+      ['batches-not-mixed'],
+    )
 
   def test_every_verdict_fits_one_line_and_advises(self):
     for code in set(judge.TITLES) - {'healthy'}:

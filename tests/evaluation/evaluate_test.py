@@ -5,36 +5,43 @@ import os
 from absl.testing import absltest
 import numpy as np
 
-import graph_resnet9  # pylint: disable=unused-import
+from graph_resnet9 import files
 from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import confusion
 from graph_resnet9.evaluation import evaluate as evaluation
-from graph_resnet9 import files
 from tests import helpers
 
 
 class EvaluationTest(absltest.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     cls.done = helpers.finished_run()[0]
 
   def evaluate(self, **values):
-    values = {'checkpoint': str(self.done / 'model.ckpt-16'), 'width': 4,
-              'test_examples': 100, 'dataset': 'synthetic', 'shuffle': 'none',
-              **values}
+    values = {
+      'checkpoint': str(self.done / 'model.ckpt-16'),
+      'width': 4,
+      'test_examples': 100,
+      'dataset': 'synthetic',
+      'shuffle': 'none',
+      **values,
+    }
     return evaluation.evaluate(helpers.settings(options.Eval, **values))
 
   def test_counts_every_example_once_whatever_the_batches(self):
     summary, reference, _ = self.evaluate(batch_size=100)
     self.assertEqual(summary['examples'], 100)
-    for values in (dict(batch_size=1), dict(batch_size=33), dict(batch_size=999),
-                   dict(shuffle='shuffle_batch', batch_size=33),
-                   dict(shuffle='epoch', batch_size=64),
-                   dict(input='records', batch_size=33),
-                   dict(order='class_sorted', batch_size=8)):
+    for values in (
+      dict(batch_size=1),
+      dict(batch_size=33),
+      dict(batch_size=999),
+      dict(shuffle='shuffle_batch', batch_size=33),
+      dict(shuffle='epoch', batch_size=64),
+      dict(input='records', batch_size=33),
+      dict(order='class_sorted', batch_size=8),
+    ):
       with self.subTest(**values):
         _, result, _ = self.evaluate(**values)
         np.testing.assert_array_equal(result.confusion, reference.confusion)
@@ -42,14 +49,16 @@ class EvaluationTest(absltest.TestCase):
 
   def test_batch_statistics_depend_on_the_batch_and_moving_ones_do_not(self):
     mixed = self.evaluate(batch_norm='batch', batch_size=100)[0]
-    uniform = self.evaluate(batch_norm='batch', batch_size=10,
-                            order='class_sorted')[0]
+    uniform = self.evaluate(
+      batch_norm='batch', batch_size=10, order='class_sorted'
+    )[0]
     self.assertEqual((mixed['batch_norm'], mixed['examples']), ('batch', 100))
     self.assertNotAlmostEqual(mixed['loss'], uniform['loss'], places=2)
 
   def test_batch_statistics_are_those_of_a_training_step(self):
     """The loss of one batch is that of the network in NumPy."""
     from graph_resnet9.inputs import dataset  # pylint: disable=g-import-not-at-top
+
     data = dataset.load(dataset.find('synthetic'), 'test', 16)
     values = helpers.weights(self.done / 'model.ckpt-16')
     expected = numpy_losses(data.images, data.labels, values).mean()
@@ -62,29 +71,39 @@ class EvaluationTest(absltest.TestCase):
     self.assertLen(names, 10)
 
   def test_changes_nothing_in_train_dir(self):
-    before = {p: (p.stat().st_mtime_ns, p.stat().st_size)
-              for p in self.done.iterdir()}
+    before = {
+      p: (p.stat().st_mtime_ns, p.stat().st_size) for p in self.done.iterdir()
+    }
     self.evaluate(batch_norm='batch')
-    self.assertEqual(before, {p: (p.stat().st_mtime_ns, p.stat().st_size)
-                              for p in self.done.iterdir()})
+    self.assertEqual(
+      before,
+      {
+        p: (p.stat().st_mtime_ns, p.stat().st_size) for p in self.done.iterdir()
+      },
+    )
 
   def test_checkpoint_of_another_width_is_named(self):
     with self.assertRaisesRegex(UserError, 'another --width'):
       self.evaluate(width=8)
 
   def test_result_of_counts_by_class(self):
-    result = evaluation.result_of([
-        evaluation.Tower(np.array([1., 2.]), np.array([0, 1]), np.array([0, 0])),
-        evaluation.Tower(np.array([6.]), np.array([2]), np.array([2]))])
-    self.assertEqual((result.examples, result.loss), (3, 3.))
+    result = evaluation.result_of(
+      [
+        evaluation.Tower(
+          np.array([1.0, 2.0]), np.array([0, 1]), np.array([0, 0])
+        ),
+        evaluation.Tower(np.array([6.0]), np.array([2]), np.array([2])),
+      ]
+    )
+    self.assertEqual((result.examples, result.loss), (3, 3.0))
     self.assertAlmostEqual(result.accuracy, 2 / 3)
-    np.testing.assert_array_equal(
-        result.class_accuracy[:3], [.5, np.nan, 1.])
+    np.testing.assert_array_equal(result.class_accuracy[:3], [0.5, np.nan, 1.0])
 
   def test_confusion_is_a_png_that_replaces_the_old_one(self):
     path = os.path.join(self.create_tempdir().full_path, 'c.png')
-    confusion.draw(path, np.eye(10, dtype=int), ['c%d' % i for i in range(10)],
-                   'title')
+    confusion.draw(
+      path, np.eye(10, dtype=int), ['c%d' % i for i in range(10)], 'title'
+    )
     with open(path, 'rb') as f:
       self.assertEqual(f.read(8), b'\x89PNG\r\n\x1a\n')
     self.assertEqual(os.listdir(os.path.dirname(path)), ['c.png'])
@@ -103,16 +122,21 @@ def numpy_losses(images, labels, values):
     padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
     kernel = values[scope + '/conv/kernel'].astype(np.float64)
     side = x.shape[1]
-    x = sum(padded[:, r:r + side, c:c + side] @ kernel[r, c]
-            for r in range(3) for c in range(3))
+    x = sum(
+      padded[:, r : r + side, c : c + side] @ kernel[r, c]
+      for r in range(3)
+      for c in range(3)
+    )
     x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
     return np.maximum(
-        x * values[scope + '/bn/gamma'] + values[scope + '/bn/beta'], 0)
+      x * values[scope + '/bn/gamma'] + values[scope + '/bn/beta'], 0
+    )
 
   def pool(x, size):
     n, side, _, channels = x.shape
-    return x.reshape(n, side // size, size, side // size, size,
-                     channels).max((2, 4))
+    return x.reshape(n, side // size, size, side // size, size, channels).max(
+      (2, 4)
+    )
 
   def residual(x, scope):
     return x + cbr(cbr(x, scope + '/res1'), scope + '/res2')
@@ -121,9 +145,8 @@ def numpy_losses(images, labels, values):
   x = residual(pool(cbr(x, 'layer1'), 2), 'layer1/residual')
   x = pool(cbr(x, 'layer2'), 2)
   x = residual(pool(cbr(x, 'layer3'), 2), 'layer3/residual')
-  logits = .125 * pool(x, 4)[:, 0, 0] @ values['linear/kernel']
-  return (np.log(np.exp(logits).sum(1))
-          - logits[np.arange(len(labels)), labels])
+  logits = 0.125 * pool(x, 4)[:, 0, 0] @ values['linear/kernel']
+  return np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
 
 
 if __name__ == '__main__':

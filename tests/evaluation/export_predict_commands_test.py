@@ -12,13 +12,11 @@ from absl.testing import absltest
 import numpy as np
 import tensorflow as tf
 
-import graph_resnet9  # pylint: disable=unused-import
 from graph_resnet9.inputs import synthetic
 from tests import helpers
 
 
 class ExportPredictCommandsTest(helpers.CommandTestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -27,18 +25,23 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
     cls.done = helpers.finished_run()[0]
     cls.served = scratch / 'new' / 'served' / '1'
     cls.exported = helpers.command(
-        'export', '--checkpoint=%s' % cls.done, '--export_dir=%s' % cls.served)
+      'export', '--checkpoint=%s' % cls.done, '--export_dir=%s' % cls.served
+    )
     cls.pictures = scratch / 'pictures'
     cls.pictures.mkdir()
     cls.images = synthetic.split(3, 7).images
     for name, image in zip(('a b.png', 'größe.png', '-x.png'), cls.images):
       (cls.pictures / name).write_bytes(tf.io.encode_png(image).numpy())
-    (cls.pictures / 'photo.JPG').write_bytes(tf.io.encode_jpeg(
-        np.kron(cls.images[0], np.ones([20, 20, 1], np.uint8))).numpy())
+    (cls.pictures / 'photo.JPG').write_bytes(
+      tf.io.encode_jpeg(
+        np.kron(cls.images[0], np.ones([20, 20, 1], np.uint8))
+      ).numpy()
+    )
 
   def predict(self, *args, **values):
-    return helpers.command('predict', '--export_dir=%s' % self.served, *map(
-        str, args), **values)
+    return helpers.command(
+      'predict', '--export_dir=%s' % self.served, *map(str, args), **values
+    )
 
   # export.
 
@@ -54,34 +57,54 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
 
   def test_export_again_is_refused(self):
     before = {p: p.stat().st_mtime_ns for p in self.served.rglob('*')}
-    self.fails(helpers.command(
-        'export', '--checkpoint=%s' % (self.done / 'model.ckpt-8.index'),
-        '--export_dir=%s' % self.served), 'export: ', 'not empty')
+    self.fails(
+      helpers.command(
+        'export',
+        '--checkpoint=%s' % (self.done / 'model.ckpt-8.index'),
+        '--export_dir=%s' % self.served,
+      ),
+      'export: ',
+      'not empty',
+    )
     self.assertEqual(
-        before, {p: p.stat().st_mtime_ns for p in self.served.rglob('*')})
+      before, {p: p.stat().st_mtime_ns for p in self.served.rglob('*')}
+    )
 
   def test_export_needs_flags_txt(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     for path in self.done.glob('model.ckpt-8.*'):
       shutil.copy(path, folder)
-    self.fails(helpers.command(
-        'export', '--checkpoint=%s' % (folder / 'model.ckpt-8'),
-        '--export_dir=%s' % (folder / 'new')), 'flags.txt: not there')
+    self.fails(
+      helpers.command(
+        'export',
+        '--checkpoint=%s' % (folder / 'model.ckpt-8'),
+        '--export_dir=%s' % (folder / 'new'),
+      ),
+      'flags.txt: not there',
+    )
     self.assertFalse((folder / 'new').exists())
 
   def test_export_refuses_statistics_that_never_moved(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
-    helpers.train(folder / 'run', update_ops='none', epochs=.25)
-    self.fails(helpers.command(
-        'export', '--checkpoint=%s' % (folder / 'run'),
-        '--export_dir=%s' % (folder / 'new')), 'model.ckpt-2: not exported',
-               'statistics-still-initial', 'graph_resnet9.recalibrate')
+    helpers.train(folder / 'run', update_ops='none', epochs=0.25)
+    self.fails(
+      helpers.command(
+        'export',
+        '--checkpoint=%s' % (folder / 'run'),
+        '--export_dir=%s' % (folder / 'new'),
+      ),
+      'model.ckpt-2: not exported',
+      'statistics-still-initial',
+      'graph_resnet9.recalibrate',
+    )
     self.assertEqual(os.listdir(folder), ['run'])
 
   def test_lint_takes_the_export(self):
     done = helpers.command(
-        'lint', '--meta_graph=%s' % self.served,
-        '--checkpoint=%s' % (self.served / 'variables' / 'variables'))
+      'lint',
+      '--meta_graph=%s' % self.served,
+      '--checkpoint=%s' % (self.served / 'variables' / 'variables'),
+    )
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     self.assertStartsWith(done.stdout, '8 layers of batch normalisation')
 
@@ -92,14 +115,19 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
     done = self.predict(*(self.pictures / name for name in names))
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     rows = [line.split('\t') for line in done.stdout.splitlines()]
-    self.assertEqual([row[0] for row in rows],
-                     [str(self.pictures / name) for name in names])
+    self.assertEqual(
+      [row[0] for row in rows], [str(self.pictures / name) for name in names]
+    )
     self.assertEqual(rows[1], rows[3])
     model = tf.saved_model.load(str(self.served)).signatures['serving_default']
     expected = model(images=tf.constant(self.images[1:2]))
-    self.assertEqual(rows[1][1:], [
+    self.assertEqual(
+      rows[1][1:],
+      [
         expected['class_names'][0].numpy().decode(),
-        '%.4f' % expected['probabilities'].numpy().max()])
+        '%.4f' % expected['probabilities'].numpy().max(),
+      ],
+    )
 
   def test_more_pictures_than_a_batch_holds(self):
     good, bad = self.pictures / 'a b.png', self.pictures / 'no.png'
@@ -113,8 +141,12 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
   def test_what_cannot_be_used_does_not_stop_the_rest(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     jpeg = (self.pictures / 'photo.JPG').read_bytes()
-    bad = {'cut.jpg': jpeg[:len(jpeg) // 2], 'head.jpg': jpeg[:30],
-           'empty.png': b'', 'text.png': b'some text'}
+    bad = {
+      'cut.jpg': jpeg[: len(jpeg) // 2],
+      'head.jpg': jpeg[:30],
+      'empty.png': b'',
+      'text.png': b'some text',
+    }
     for name, contents in bad.items():
       (folder / name).write_bytes(contents)
     paths = [folder / name for name in bad] + [folder, folder / 'no such.png']
@@ -129,16 +161,21 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
   def test_name_that_stdout_cannot_show(self):
     path = os.fsencode(self.pictures) + b'/\xff.png'
     shutil.copy(self.pictures / 'a b.png', path)
-    done = self.predict(os.fsdecode(path), self.pictures / 'größe.png',
-                        PYTHONIOENCODING='ascii')
+    done = self.predict(
+      os.fsdecode(path), self.pictures / 'größe.png', PYTHONIOENCODING='ascii'
+    )
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     self.assertIn('\\udcff.png\t', done.stdout)
     self.assertIn('gr\\xf6\\xdfe.png\t', done.stdout)
 
   def test_flags_may_stand_behind_files(self):
-    done = helpers.command('predict', str(self.pictures / 'a b.png'),
-                           '--export_dir=%s' % self.served, '--',
-                           str(self.pictures / '-x.png'))
+    done = helpers.command(
+      'predict',
+      str(self.pictures / 'a b.png'),
+      '--export_dir=%s' % self.served,
+      '--',
+      str(self.pictures / '-x.png'),
+    )
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     self.assertLen(done.stdout.splitlines(), 2)
 
@@ -147,19 +184,32 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
     self.fails(self.predict('x.png', '--top=3'), "'top'")
     self.fails(helpers.command('predict', 'x.png'), '--export_dir')
     self.fails(helpers.command('export', '--checkpoint=x'), '--export_dir')
-    self.fails(helpers.command('export', '--checkpoint=x', '--export_dir=y',
-                               'z'), "'z' is no flag")
+    self.fails(
+      helpers.command('export', '--checkpoint=x', '--export_dir=y', 'z'),
+      "'z' is no flag",
+    )
 
   def test_export_dir_that_is_none(self):
-    self.fails(helpers.command('predict', '--export_dir=%s' % self.done, 'x'),
-               '--export_dir=%s: no SavedModel' % self.done)
+    self.fails(
+      helpers.command('predict', '--export_dir=%s' % self.done, 'x'),
+      '--export_dir=%s: no SavedModel' % self.done,
+    )
 
   def test_reader_that_goes_away_is_no_traceback(self):
     process = subprocess.Popen(
-        [sys.executable, '-m', 'graph_resnet9.predict',
-         '--export_dir=%s' % self.served] + [str(self.pictures / 'a b.png')] * 9,
-        cwd=helpers.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=helpers.environment())
+      [
+        sys.executable,
+        '-m',
+        'graph_resnet9.predict',
+        '--export_dir=%s' % self.served,
+      ]
+      + [str(self.pictures / 'a b.png')] * 9,
+      cwd=helpers.ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      env=helpers.environment(),
+    )
     process.stdout.close()
     self.assertEqual(process.stderr.read(), '')
     process.stderr.close()

@@ -11,14 +11,13 @@ from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import graph_resnet9  # pylint: disable=unused-import
 from graph_resnet9.cli import config
 from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
-from graph_resnet9.inputs import dataset
-from graph_resnet9.inputs import synthetic
 from graph_resnet9.evaluation import evaluate as evaluation
 from graph_resnet9.evaluation import saved_model
+from graph_resnet9.inputs import dataset
+from graph_resnet9.inputs import synthetic
 from tests import helpers
 
 EXAMPLES = helpers.TINY['test_examples']
@@ -39,8 +38,12 @@ def exported(folder, train_dir, step, **values):
   """Exports a checkpoint of a tiny run; returns (summary, options.Train)."""
   prefix = '%s/model.ckpt-%d' % (train_dir, step)
   run = config.read_flagfile(str(train_dir))
-  summary = saved_model.export(helpers.settings(
-      options.Export, checkpoint=prefix, export_dir=folder, **values), run)
+  summary = saved_model.export(
+    helpers.settings(
+      options.Export, checkpoint=prefix, export_dir=folder, **values
+    ),
+    run,
+  )
   return summary, run
 
 
@@ -50,7 +53,6 @@ def meta_graph(folder):
 
 
 class SavedModelTest(absltest.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -60,8 +62,14 @@ class SavedModelTest(absltest.TestCase):
     cls.folder = scratch / 'served' / '1'
     cls.summary, cls.run_settings = exported(cls.folder, cls.done, 16)
     cls.averaged = scratch / 'averaged'
-    helpers.train(cls.averaged, ema_decay=.7, ema_steps=1, mirrored=True,
-                  epochs=.5, lr_values='0,.2,0')
+    helpers.train(
+      cls.averaged,
+      ema_decay=0.7,
+      ema_steps=1,
+      mirrored=True,
+      epochs=0.5,
+      lr_values='0,.2,0',
+    )
     cls.data = dataset.load(dataset.find('synthetic'), 'test', EXAMPLES)
 
   def setUp(self):
@@ -76,9 +84,18 @@ class SavedModelTest(absltest.TestCase):
 
   def agrees_with_eval(self, folder, checkpoint, **values):
     """The same confusion matrix; the loss by its probabilities within 1e-6."""
-    summary, result, _ = evaluation.evaluate(helpers.settings(
-        options.Eval, checkpoint=str(checkpoint), width=4, batch_size=EXAMPLES,
-        test_examples=EXAMPLES, dataset='synthetic', shuffle='none', **values))
+    summary, result, _ = evaluation.evaluate(
+      helpers.settings(
+        options.Eval,
+        checkpoint=str(checkpoint),
+        width=4,
+        batch_size=EXAMPLES,
+        test_examples=EXAMPLES,
+        dataset='synthetic',
+        shuffle='none',
+        **values,
+      )
+    )
     found = self.predict(folder, self.data.images)
     confusion = np.zeros_like(result.confusion)
     np.add.at(confusion, (self.data.labels, found.classes), 1)
@@ -93,31 +110,42 @@ class SavedModelTest(absltest.TestCase):
   def test_averages_and_mirror_images_as_in_eval(self):
     checkpoint = self.averaged / 'model.ckpt-4'
     losses = set()
-    for k, values in enumerate((
-        dict(mirrored=True), dict(mirrored=False),
+    for k, values in enumerate(
+      (
+        dict(mirrored=True),
+        dict(mirrored=False),
         dict(weights='trained', mirrored=True),
-        dict(weights='average', mirrored=False))):
+        dict(weights='average', mirrored=False),
+      )
+    ):
       with self.subTest(**values):
         folder = self.dir / str(k)
         summary, _ = exported(folder, self.averaged, 4, **values)
         self.assertEqual(
-            (summary['weights'], summary['mirrored']),
-            (values.get('weights', 'average'), values['mirrored']))
+          (summary['weights'], summary['mirrored']),
+          (values.get('weights', 'average'), values['mirrored']),
+        )
         losses.add(self.agrees_with_eval(folder, checkpoint, **values))
     self.assertLen(losses, 3)
 
   def test_precision_of_the_training(self):
     run = self.run_settings._replace(
-        model=self.run_settings.model._replace(precision='bfloat16'))
+      model=self.run_settings.model._replace(precision='bfloat16')
+    )
     prefix = str(self.done / 'model.ckpt-16')
-    saved_model.export(helpers.settings(
-        options.Export, checkpoint=prefix, export_dir=self.dir / 'e'), run)
+    saved_model.export(
+      helpers.settings(
+        options.Export, checkpoint=prefix, export_dir=self.dir / 'e'
+      ),
+      run,
+    )
     self.agrees_with_eval(self.dir / 'e', prefix, precision='bfloat16')
 
   def test_class_names_are_those_of_the_classes(self):
     found = self.predict(self.folder, self.data.images)
-    self.assertEqual(found.class_names,
-                     [synthetic.CLASS_NAMES[k] for k in found.classes])
+    self.assertEqual(
+      found.class_names, [synthetic.CLASS_NAMES[k] for k in found.classes]
+    )
     np.testing.assert_array_equal(found.probabilities.argmax(1), found.classes)
     np.testing.assert_allclose(found.probabilities.sum(1), 1, rtol=1e-5)
 
@@ -132,9 +160,14 @@ class SavedModelTest(absltest.TestCase):
   def test_holds_the_variables_of_inference_and_no_others(self):
     checkpoint = helpers.weights(self.done / 'model.ckpt-16')
     stored = helpers.weights(self.folder / 'variables' / 'variables')
-    self.assertCountEqual(stored, [
-        name for name in checkpoint
-        if name != 'global_step' and not name.endswith('/Momentum')])
+    self.assertCountEqual(
+      stored,
+      [
+        name
+        for name in checkpoint
+        if name != 'global_step' and not name.endswith('/Momentum')
+      ],
+    )
     for name, value in stored.items():
       np.testing.assert_array_equal(value, checkpoint[name])
 
@@ -149,36 +182,65 @@ class SavedModelTest(absltest.TestCase):
 
   def test_all_ops_are_tensorflows_own(self):
     core = subprocess.run(
-        [sys.executable, '-c', 'import tensorflow as tf\n'
-         'from tensorflow.python.framework import op_def_registry\n'
-         'graph = tf.compat.v1.MetaGraphDef.FromString(open(0, "rb").read())\n'
-         'print([n.op for n in graph.graph_def.node\n'
-         '       if op_def_registry.get(n.op) is None])'],
-        input=meta_graph(self.folder).SerializeToString(), check=True,
-        capture_output=True, env=helpers.environment()).stdout
+      [
+        sys.executable,
+        '-c',
+        'import tensorflow as tf\n'
+        'from tensorflow.python.framework import op_def_registry\n'
+        'graph = tf.compat.v1.MetaGraphDef.FromString(open(0, "rb").read())\n'
+        'print([n.op for n in graph.graph_def.node\n'
+        '       if op_def_registry.get(n.op) is None])',
+      ],
+      input=meta_graph(self.folder).SerializeToString(),
+      check=True,
+      capture_output=True,
+      env=helpers.environment(),
+    ).stdout
     self.assertEqual(core, b'[]\n')
 
   def test_summary_says_what_was_exported(self):
     self.assertEqual(
-        {name: self.summary[name] for name in (
-            'step', 'weights', 'mirrored', 'width', 'class_names')},
-        dict(step=16, weights='trained', mirrored=False, width=4,
-             class_names=synthetic.CLASS_NAMES))
-    self.assertEqual(self.summary['parameters'], sum(
-        value.size for name, value in helpers.weights(
-            self.folder / 'variables' / 'variables').items()
-        if 'moving' not in name))
-    self.assertEqual(self.summary['bytes'], sum(
-        path.stat().st_size for path in self.folder.rglob('*')
-        if path.is_file()))
+      {
+        name: self.summary[name]
+        for name in ('step', 'weights', 'mirrored', 'width', 'class_names')
+      },
+      dict(
+        step=16,
+        weights='trained',
+        mirrored=False,
+        width=4,
+        class_names=synthetic.CLASS_NAMES,
+      ),
+    )
+    self.assertEqual(
+      self.summary['parameters'],
+      sum(
+        value.size
+        for name, value in helpers.weights(
+          self.folder / 'variables' / 'variables'
+        ).items()
+        if 'moving' not in name
+      ),
+    )
+    self.assertEqual(
+      self.summary['bytes'],
+      sum(
+        path.stat().st_size for path in self.folder.rglob('*') if path.is_file()
+      ),
+    )
 
   # Who can load it.
 
   def stock(self, *args):
     """Runs Python far from this package; returns stdout."""
     done = subprocess.run(
-        [sys.executable, *map(str, args)], cwd=self.dir, check=False,
-        capture_output=True, text=True, env=helpers.environment())
+      [sys.executable, *map(str, args)],
+      cwd=self.dir,
+      check=False,
+      capture_output=True,
+      text=True,
+      env=helpers.environment(),
+    )
     self.assertEqual(done.returncode, 0, done.stderr)
     return done.stdout
 
@@ -186,21 +248,35 @@ class SavedModelTest(absltest.TestCase):
     np.save(self.dir / 'images.npy', self.data.images)
     said = self.stock('-c', TF2_PROGRAM, self.folder, 'images.npy', 'out.npy')
     expected = self.predict(self.folder, self.data.images)
-    np.testing.assert_allclose(np.load(self.dir / 'out.npy'),
-                               expected.probabilities, rtol=1e-5)
+    np.testing.assert_allclose(
+      np.load(self.dir / 'out.npy'), expected.probabilities, rtol=1e-5
+    )
     self.assertEqual(said, expected.class_names[0] + '\n')
 
   def test_saved_model_cli_runs_it(self):
     np.save(self.dir / 'images.npy', self.data.images)
-    self.stock('-m', 'tensorflow.python.tools.saved_model_cli', 'run', '--dir',
-               self.folder, '--tag_set', 'serve', '--signature_def',
-               'serving_default', '--inputs', 'images=images.npy', '--outdir',
-               self.dir)
+    self.stock(
+      '-m',
+      'tensorflow.python.tools.saved_model_cli',
+      'run',
+      '--dir',
+      self.folder,
+      '--tag_set',
+      'serve',
+      '--signature_def',
+      'serving_default',
+      '--inputs',
+      'images=images.npy',
+      '--outdir',
+      self.dir,
+    )
     expected = self.predict(self.folder, self.data.images)
-    np.testing.assert_array_equal(np.load(self.dir / 'classes.npy'),
-                                  expected.classes)
-    np.testing.assert_allclose(np.load(self.dir / 'probabilities.npy'),
-                               expected.probabilities, rtol=1e-5)
+    np.testing.assert_array_equal(
+      np.load(self.dir / 'classes.npy'), expected.classes
+    )
+    np.testing.assert_allclose(
+      np.load(self.dir / 'probabilities.npy'), expected.probabilities, rtol=1e-5
+    )
 
   def test_every_output_begins_with_the_batch(self):
     """Or TensorFlow Serving could not answer {"instances": [...]}."""
@@ -223,14 +299,17 @@ class SavedModelTest(absltest.TestCase):
     (self.dir / 'kept').write_text('mine')
     self.refuses('--export_dir=.*: not empty', export_dir=self.dir)
     self.refuses('--export_dir=.*/kept: a file', export_dir=self.dir / 'kept')
-    self.refuses('kept/new: cannot be written: .*kept: File exists',
-                 export_dir=self.dir / 'kept' / 'new')
+    self.refuses(
+      'kept/new: cannot be written: .*kept: File exists',
+      export_dir=self.dir / 'kept' / 'new',
+    )
     self.assertEqual((self.dir / 'kept').read_text(), 'mine')
 
   def test_empty_directory_is_taken(self):
     exported(str(self.dir) + '/', self.done, 16)
-    self.assertEqual(sorted(os.listdir(self.dir)),
-                     ['saved_model.pb', 'variables'])
+    self.assertEqual(
+      sorted(os.listdir(self.dir)), ['saved_model.pb', 'variables']
+    )
     self.assertEqual(os.listdir(self.dir.parent), [self.dir.name])
 
   def test_others_may_read_what_the_umask_lets_them(self):
@@ -249,10 +328,17 @@ class SavedModelTest(absltest.TestCase):
     def check(folder):
       self.assertIn('saved_model.pb', os.listdir(folder))
       raise UserError('not this one')
+
     with self.assertRaisesRegex(UserError, 'not this one'):
-      saved_model.export(helpers.settings(
-          options.Export, checkpoint=str(self.done / 'model.ckpt-16'),
-          export_dir=self.dir / 'new'), self.run_settings, check)
+      saved_model.export(
+        helpers.settings(
+          options.Export,
+          checkpoint=str(self.done / 'model.ckpt-16'),
+          export_dir=self.dir / 'new',
+        ),
+        self.run_settings,
+        check,
+      )
     self.assertEqual(list(self.dir.iterdir()), [])
 
   # What predict is given instead.
@@ -271,20 +357,23 @@ class SavedModelTest(absltest.TestCase):
     self.cannot_load('no SavedModel')
 
   def test_damaged_export(self):
-    for name, content in (('saved_model.pb', None),
-                          ('variables/variables.index', b''),
-                          ('variables/variables.data-00000-of-00001', b'x')):
+    for name, content in (
+      ('saved_model.pb', None),
+      ('variables/variables.index', b''),
+      ('variables/variables.data-00000-of-00001', b'x'),
+    ):
       shutil.copytree(self.folder, self.dir, dirs_exist_ok=True)
       path = self.dir / name
       whole = path.read_bytes()
-      path.write_bytes(whole[:len(whole) // 2] if content is None else content)
+      path.write_bytes(whole[: len(whole) // 2] if content is None else content)
       self.cannot_load('no SavedModel that can be loaded')
 
   def test_saved_model_of_somebody_else(self):
     with tf.Graph().as_default(), tf.Session() as session:
       x = tf.placeholder(tf.float32, [None], 'x')
-      tf.saved_model.simple_save(session, str(self.dir / 'm'), {'x': x},
-                                 {'y': x + 1})
+      tf.saved_model.simple_save(
+        session, str(self.dir / 'm'), {'x': x}, {'y': x + 1}
+      )
     self.dir /= 'm'
     self.cannot_load('not one of graph_resnet9.export')
 

@@ -3,9 +3,9 @@
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import tensorflow.compat.v1 as tf
 
 from graph_resnet9.inputs import augment
-import tensorflow.compat.v1 as tf
 
 MEAN = [125.31, 122.95, 113.87]
 STD = [62.99, 62.09, 66.70]
@@ -20,11 +20,15 @@ def draws(batch_size, pad=4, seed=0):
   """Draws made by NumPy: what the function under test must carry out."""
   random_state = np.random.RandomState(seed)
   integers = lambda low, high: random_state.randint(
-      low, high + 1, batch_size).astype(np.int32)
+    low, high + 1, batch_size
+  ).astype(np.int32)
   return augment.Draws(
-      down=integers(-pad, pad), right=integers(-pad, pad),
-      mirrored=integers(0, 1).astype(bool),
-      hole_row=integers(0, 24), hole_column=integers(0, 24))
+    down=integers(-pad, pad),
+    right=integers(-pad, pad),
+    mirrored=integers(0, 1).astype(bool),
+    hole_row=integers(0, 24),
+    hole_column=integers(0, 24),
+  )
 
 
 def tensors(chosen):
@@ -40,41 +44,52 @@ def evaluate(build):
 def cropped(image, down, right, mirrored, pad):
   """Reflect-pad, cut out 32 x 32, mirror: one image."""
   padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode='reflect')
-  result = padded[pad + down:pad + down + 32, pad + right:pad + right + 32]
+  result = padded[pad + down : pad + down + 32, pad + right : pad + right + 32]
   return result[:, ::-1] if mirrored else result
 
 
 class CropsTest(parameterized.TestCase):
-
   def crops(self, images, indices, chosen=None):
-    return evaluate(lambda: augment.crops(
-        tf.constant(images.reshape(-1, 3)), tf.constant(indices),
-        tensors(chosen) if chosen else None))
+    return evaluate(
+      lambda: augment.crops(
+        tf.constant(images.reshape(-1, 3)),
+        tf.constant(indices),
+        tensors(chosen) if chosen else None,
+      )
+    )
 
   @parameterized.parameters(1, 4, 9, 31)
   def test_shift_and_mirror_are_those_of_a_loop(self, pad):
     images, chosen = uint8_images(64), draws(64, pad)
-    expected = [cropped(image, down, right, mirrored, pad)
-                for image, down, right, mirrored, _, _ in zip(images, *chosen)]
+    expected = [
+      cropped(image, down, right, mirrored, pad)
+      for image, down, right, mirrored, _, _ in zip(images, *chosen)
+    ]
     found = self.crops(images, np.arange(64, dtype=np.int32), chosen)
     np.testing.assert_array_equal(found, expected)
 
   def test_all_81_shifts_both_ways(self):
-    shifts = [(down, right, mirrored) for down in range(-4, 5)
-              for right in range(-4, 5) for mirrored in (False, True)]
+    shifts = [
+      (down, right, mirrored)
+      for down in range(-4, 5)
+      for right in range(-4, 5)
+      for mirrored in (False, True)
+    ]
     image = uint8_images(1)
     zeros = np.zeros(len(shifts), np.int32)
     down, right, mirrored = (np.array(part) for part in zip(*shifts))
-    chosen = augment.Draws(down.astype(np.int32), right.astype(np.int32),
-                           mirrored, zeros, zeros)
+    chosen = augment.Draws(
+      down.astype(np.int32), right.astype(np.int32), mirrored, zeros, zeros
+    )
     expected = [cropped(image[0], *shift, 4) for shift in shifts]
     np.testing.assert_array_equal(self.crops(image, zeros, chosen), expected)
 
   def test_indices_pick_the_image(self):
     images, indices = uint8_images(50), [49, 0, 7, 7, 31]
     chosen = draws(5)
-    expected = [cropped(images[i], *one[:3], 4)
-                for i, one in zip(indices, zip(*chosen))]
+    expected = [
+      cropped(images[i], *one[:3], 4) for i, one in zip(indices, zip(*chosen))
+    ]
     np.testing.assert_array_equal(self.crops(images, indices, chosen), expected)
 
   @parameterized.parameters(np.int32, np.int64)
@@ -89,30 +104,34 @@ class CropsTest(parameterized.TestCase):
     def build():
       pixels = tf.cast(tf.range(50000 * 1024)[:, None] % 251, tf.uint8)
       return augment.crops(tf.tile(pixels, [1, 3]), tf.constant([49999]))
+
     expected = (np.arange(49999 * 1024, 50000 * 1024) % 251).reshape(32, 32)
-    np.testing.assert_array_equal(evaluate(build)[0],
-                                  np.stack([expected] * 3, -1))
+    np.testing.assert_array_equal(
+      evaluate(build)[0], np.stack([expected] * 3, -1)
+    )
 
   def test_pixels_may_be_a_resource_variable(self):
     images, chosen = uint8_images(6), draws(6)
     indices = np.arange(6, dtype=np.int32)
     with tf.Graph().as_default(), tf.Session() as sess:
-      pixels = tf.get_variable('pixels', initializer=images.reshape(-1, 3),
-                               use_resource=True)
+      pixels = tf.get_variable(
+        'pixels', initializer=images.reshape(-1, 3), use_resource=True
+      )
       found = augment.crops(pixels, tf.constant(indices), tensors(chosen))
       sess.run(pixels.initializer)
-      np.testing.assert_array_equal(sess.run(found),
-                                    self.crops(images, indices, chosen))
+      np.testing.assert_array_equal(
+        sess.run(found), self.crops(images, indices, chosen)
+      )
 
   def test_shape(self):
     with tf.Graph().as_default():
       found = augment.crops(tf.zeros([2048, 3], tf.uint8), tf.constant([0, 1]))
-      self.assertEqual((found.shape.as_list(), found.dtype),
-                       ([2, 32, 32, 3], tf.uint8))
+      self.assertEqual(
+        (found.shape.as_list(), found.dtype), ([2, 32, 32, 3], tf.uint8)
+      )
 
 
 class NormalisedTest(absltest.TestCase):
-
   def test_against_float64(self):
     images = uint8_images(10)
     expected = (images.astype(np.float64) - MEAN) / STD
@@ -122,23 +141,25 @@ class NormalisedTest(absltest.TestCase):
   def test_every_value_of_every_channel(self):
     images = np.zeros([1, 32, 32, 3], np.uint8)
     images.reshape(-1, 3)[:256] = np.arange(256)[:, None]
-    expected = (np.arange(256.)[:, None] - MEAN) / STD
+    expected = (np.arange(256.0)[:, None] - MEAN) / STD
     found = evaluate(lambda: augment.normalised(tf.constant(images)))
-    np.testing.assert_allclose(found.reshape(-1, 3)[:256], expected,
-                               atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(
+      found.reshape(-1, 3)[:256], expected, atol=1e-6, rtol=1e-6
+    )
 
   def test_shape_and_dtype(self):
     with tf.Graph().as_default():
       found = augment.normalised(tf.zeros([7, 32, 32, 3], tf.uint8))
-      self.assertEqual((found.shape.as_list(), found.dtype),
-                       ([7, 32, 32, 3], tf.float32))
+      self.assertEqual(
+        (found.shape.as_list(), found.dtype), ([7, 32, 32, 3], tf.float32)
+      )
 
 
 class CutOutTest(parameterized.TestCase):
-
   def cut_out(self, images, chosen, cutout):
-    return evaluate(lambda: augment.cut_out(
-        tf.constant(images), tensors(chosen), cutout))
+    return evaluate(
+      lambda: augment.cut_out(tf.constant(images), tensors(chosen), cutout)
+    )
 
   @parameterized.parameters(1, 5, 8)
   def test_hole_is_that_of_a_loop(self, cutout):
@@ -146,19 +167,20 @@ class CutOutTest(parameterized.TestCase):
     images = np.random.RandomState(0).normal(size=(40, 32, 32, 3))
     images = images.astype(np.float32)
     expected = images.copy()
-    for n, (row, column) in enumerate(zip(chosen.hole_row,
-                                          chosen.hole_column)):
+    for n, (row, column) in enumerate(zip(chosen.hole_row, chosen.hole_column)):
       for r in range(row, row + cutout):
         for c in range(column, column + cutout):
           expected[n, r, c] = 0
-    np.testing.assert_array_equal(self.cut_out(images, chosen, cutout),
-                                  expected)
+    np.testing.assert_array_equal(
+      self.cut_out(images, chosen, cutout), expected
+    )
 
   @parameterized.parameters(1, 3, 8, 31, 32)
   def test_hole_drawn_for_it_is_always_whole(self, cutout):
     def build():
       chosen = augment.draws(300, 0, 0, 4, True, cutout)
       return augment.cut_out(tf.ones([300, 32, 32, 3]), chosen, cutout)
+
     hole = evaluate(build) == 0
     self.assertEqual(set(hole.sum((1, 2, 3))), {3 * cutout * cutout})
     # As wide and as high as it should be: a square.
@@ -175,11 +197,13 @@ class CutOutTest(parameterized.TestCase):
 
 
 class DrawsTest(parameterized.TestCase):
-
   def drawn(self, batch_size=4000, seed=0, step=0, pad=4, flip=True, cutout=8):
     """Draws as NumPy arrays, from a graph and a session of its own."""
-    return augment.Draws(*evaluate(lambda: augment.draws(
-        batch_size, seed, step, pad, flip, cutout)))
+    return augment.Draws(
+      *evaluate(
+        lambda: augment.draws(batch_size, seed, step, pad, flip, cutout)
+      )
+    )
 
   def assert_equal(self, one, two):
     for name, a, b in zip(augment.Draws._fields, one, two):
@@ -192,22 +216,27 @@ class DrawsTest(parameterized.TestCase):
   @parameterized.parameters((4, 8), (2, 12), (0, 8), (9, 1), (4, 32))
   def test_every_value_in_range_about_equally_often(self, pad, cutout):
     drawn = self.drawn(20000, pad=pad, cutout=cutout)
-    for name, low, high in (('down', -pad, pad), ('right', -pad, pad),
-                            ('hole_row', 0, 32 - cutout),
-                            ('hole_column', 0, 32 - cutout)):
+    for name, low, high in (
+      ('down', -pad, pad),
+      ('right', -pad, pad),
+      ('hole_row', 0, 32 - cutout),
+      ('hole_column', 0, 32 - cutout),
+    ):
       values, counts = np.unique(getattr(drawn, name), return_counts=True)
       self.assertEqual(values.tolist(), list(range(low, high + 1)), name)
-      np.testing.assert_allclose(counts / 20000, 1 / len(values), rtol=.25)
+      np.testing.assert_allclose(counts / 20000, 1 / len(values), rtol=0.25)
 
   def test_without_flip_no_image_is_mirrored(self):
     self.assertFalse(self.drawn(flip=False).mirrored.any())
 
   def test_with_flip_about_half_are_mirrored(self):
-    self.assertBetween(self.drawn(flip=True).mirrored.mean(), .46, .54)
+    self.assertBetween(self.drawn(flip=True).mirrored.mean(), 0.46, 0.54)
 
   def test_dtypes(self):
-    self.assertEqual([part.dtype for part in self.drawn(2)],
-                     [np.int32, np.int32, bool, np.int32, np.int32])
+    self.assertEqual(
+      [part.dtype for part in self.drawn(2)],
+      [np.int32, np.int32, bool, np.int32, np.int32],
+    )
 
   def test_two_graphs_agree(self):
     self.assert_equal(self.drawn(seed=3, step=5), self.drawn(seed=3, step=5))
@@ -218,8 +247,9 @@ class DrawsTest(parameterized.TestCase):
         step = tf.placeholder(dtype, [])
         drawn = augment.draws(50, 3, step, 4, True, 8)
         for value in (7, 0, 7):  # What was drawn before plays no part.
-          self.assert_equal(sess.run(drawn, {step: value}),
-                            self.drawn(50, 3, value))
+          self.assert_equal(
+            sess.run(drawn, {step: value}), self.drawn(50, 3, value)
+          )
 
   def test_batch_size_may_be_a_tensor(self):
     with tf.Graph().as_default(), tf.Session() as sess:
@@ -231,6 +261,7 @@ class DrawsTest(parameterized.TestCase):
     def build():
       tf.set_random_seed(99)
       return augment.draws(50, 3, 1, 4, True, 8)
+
     self.assert_equal(evaluate(build), self.drawn(50, 3, 1))
 
   @parameterized.parameters(1, 2, 3, 97)
@@ -242,8 +273,9 @@ class DrawsTest(parameterized.TestCase):
     self.assert_all_differ(self.drawn(seed=0), self.drawn(seed=seed))
 
   def test_seed_and_step_are_not_exchanged(self):
-    self.assert_all_differ(self.drawn(seed=1, step=2),
-                           self.drawn(seed=2, step=1))
+    self.assert_all_differ(
+      self.drawn(seed=1, step=2), self.drawn(seed=2, step=1)
+    )
 
   def test_choices_do_not_follow_one_another(self):
     # With pad 12 and cutout 8 shifts and holes have the same 25 values: the
@@ -252,34 +284,40 @@ class DrawsTest(parameterized.TestCase):
     for seed in (0, 1, 2, 3):
       drawn = self.drawn(4000, seed, pad=12)
       series.extend(part.astype(float) for part in drawn)
-      series.append(drawn.down % 2.)
+      series.append(drawn.down % 2.0)
     correlation = np.abs(np.corrcoef(series) - np.eye(len(series)))
-    np.testing.assert_array_less(correlation, .09)  # Six standard deviations.
+    np.testing.assert_array_less(correlation, 0.09)  # Six standard deviations.
 
   def test_steps_do_not_follow_one_another(self):
-    series = [part.astype(float) for step in range(4)
-              for part in self.drawn(4000, step=step, pad=12)]
+    series = [
+      part.astype(float)
+      for step in range(4)
+      for part in self.drawn(4000, step=step, pad=12)
+    ]
     correlation = np.abs(np.corrcoef(series) - np.eye(len(series)))
-    np.testing.assert_array_less(correlation, .09)
+    np.testing.assert_array_less(correlation, 0.09)
 
 
 class PathTest(absltest.TestCase):
-
   def test_the_whole_path_of_a_batch(self):
     images, indices = uint8_images(30), [3, 29, 0, 11, 3]
 
     def build():
       chosen = augment.draws(5, 1, 2, 4, True, 8)
-      batch = augment.normalised(augment.crops(
-          tf.constant(images.reshape(-1, 3)), tf.constant(indices), chosen))
+      batch = augment.normalised(
+        augment.crops(
+          tf.constant(images.reshape(-1, 3)), tf.constant(indices), chosen
+        )
+      )
       return augment.cut_out(batch, chosen, 8), chosen
 
     found, chosen = evaluate(build)
     for n, one in enumerate(zip(*chosen)):
       down, right, mirrored, row, column = one
-      expected = (cropped(images[indices[n]], down, right, mirrored, 4) -
-                  np.array(MEAN)) / STD
-      expected[row:row + 8, column:column + 8] = 0
+      expected = (
+        cropped(images[indices[n]], down, right, mirrored, 4) - np.array(MEAN)
+      ) / STD
+      expected[row : row + 8, column : column + 8] = 0
       np.testing.assert_allclose(found[n], expected, atol=1e-6, rtol=1e-6)
 
 

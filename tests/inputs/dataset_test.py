@@ -17,10 +17,20 @@ from graph_resnet9.inputs import download
 from graph_resnet9.inputs import formats
 from graph_resnet9.inputs import synthetic
 
-STEMS = ('data_batch_1', 'data_batch_2', 'data_batch_3', 'data_batch_4',
-         'data_batch_5', 'test_batch')
-LAYOUTS = ('cifar-10-batches-bin', 'cifar-10-batches-py',
-           'cifar-10-binary.tar.gz', 'cifar-10-python.tar.gz')
+STEMS = (
+  'data_batch_1',
+  'data_batch_2',
+  'data_batch_3',
+  'data_batch_4',
+  'data_batch_5',
+  'test_batch',
+)
+LAYOUTS = (
+  'cifar-10-batches-bin',
+  'cifar-10-batches-py',
+  'cifar-10-binary.tar.gz',
+  'cifar-10-python.tar.gz',
+)
 
 
 def file_records(number):
@@ -70,11 +80,16 @@ def make_layouts(root):
     records = file_records(number)
     binary[stem + '.bin'] = records.tobytes()
     pickled[stem] = pickle.dumps(
-        {b'data': np.ascontiguousarray(records[:, 1:]),
-         b'labels': records[:, 0].tolist()}, 4)
+      {
+        b'data': np.ascontiguousarray(records[:, 1:]),
+        b'labels': records[:, 0].tolist(),
+      },
+      4,
+    )
   for layout in LAYOUTS:
-    write_layout(os.path.join(root, layout), layout,
-                 pickled if 'py' in layout else binary)
+    write_layout(
+      os.path.join(root, layout), layout, pickled if 'py' in layout else binary
+    )
 
 
 class LayoutsTest(parameterized.TestCase):
@@ -87,14 +102,18 @@ class LayoutsTest(parameterized.TestCase):
     cls.addClassCleanup(cls.temp_dir.cleanup)
     cls.root = cls.temp_dir.name
     make_layouts(cls.root)
-    cls.train_labels = np.concatenate([file_records(n)[:, 0]
-                                       for n in range(5)]).astype(int)
+    cls.train_labels = np.concatenate(
+      [file_records(n)[:, 0] for n in range(5)]
+    ).astype(int)
     cls.test_labels = file_records(5)[:, 0].astype(int)
 
   def setUp(self):
     super().setUp()
-    self.enter_context(mock.patch.object(
-        download, 'fetch', side_effect=AssertionError('a download')))
+    self.enter_context(
+      mock.patch.object(
+        download, 'fetch', side_effect=AssertionError('a download')
+      )
+    )
 
   def source(self, layout='cifar-10-batches-bin', name='cifar10'):
     return dataset.find(name, os.path.join(self.root, layout))
@@ -105,15 +124,17 @@ class LayoutsTest(parameterized.TestCase):
     self.assertEqual(data.images.shape, (50000, 32, 32, 3))
     np.testing.assert_array_equal(record_index(data.images), np.arange(50000))
     np.testing.assert_array_equal(data.labels, self.train_labels)
-    self.assertEqual((data.images.dtype, data.labels.dtype),
-                     (np.uint8, np.int32))
+    self.assertEqual(
+      (data.images.dtype, data.labels.dtype), (np.uint8, np.int32)
+    )
 
   @parameterized.parameters(*LAYOUTS)
   def test_test_images_of_every_layout(self, layout):
     data = dataset.load(self.source(layout), 'test')
     self.assertEqual(data.images.shape, (10000, 32, 32, 3))
-    np.testing.assert_array_equal(record_index(data.images),
-                                  np.arange(50000, 60000))
+    np.testing.assert_array_equal(
+      record_index(data.images), np.arange(50000, 60000)
+    )
     np.testing.assert_array_equal(data.labels, self.test_labels)
 
   @parameterized.product(layout=LAYOUTS, name=('cifar10', 'auto'))
@@ -127,12 +148,19 @@ class LayoutsTest(parameterized.TestCase):
     source = dataset.find('cifar10', os.path.join(self.root, LAYOUTS[0], ''))
     self.assertLen(dataset.load(source, 'test').labels, 10000)
 
-  @parameterized.parameters((1, 1), (150, 150), (10050, 10050), (0, 50000),
-                            (50000, 50000), (50001, 50000))
+  @parameterized.parameters(
+    (1, 1),
+    (150, 150),
+    (10050, 10050),
+    (0, 50000),
+    (50000, 50000),
+    (50001, 50000),
+  )
   def test_examples_are_the_first_ones(self, examples, expected):
     data = dataset.load(self.source(), 'train', examples)
-    np.testing.assert_array_equal(record_index(data.images),
-                                  np.arange(expected))
+    np.testing.assert_array_equal(
+      record_index(data.images), np.arange(expected)
+    )
     np.testing.assert_array_equal(data.labels, self.train_labels[:expected])
 
   def test_class_sorted_keeps_the_order_within_a_class(self):
@@ -147,16 +175,19 @@ class LayoutsTest(parameterized.TestCase):
     np.testing.assert_array_equal(record_index(data.images) - 50000, rank)
 
   @parameterized.parameters(
-      ('train', ['data_batch_%d.bin' % i for i in (1, 2, 3, 4, 5)], 50000),
-      ('test', ['test_batch.bin'], 10000))
-  def test_record_files_of_a_binary_folder_are_its_own(self, split, names,
-                                                       count):
+    ('train', ['data_batch_%d.bin' % i for i in (1, 2, 3, 4, 5)], 50000),
+    ('test', ['test_batch.bin'], 10000),
+  )
+  def test_record_files_of_a_binary_folder_are_its_own(
+    self, split, names, count
+  ):
     source = self.source()
     with tempfile.TemporaryDirectory() as folder:
       found = dataset.record_files(source, split, folder)
       self.assertEmpty(os.listdir(folder))
-    self.assertEqual(found, ([os.path.join(source.path, name)
-                              for name in names], count))
+    self.assertEqual(
+      found, ([os.path.join(source.path, name) for name in names], count)
+    )
 
   @parameterized.parameters(*LAYOUTS[1:])
   def test_record_files_of_another_layout_are_written(self, layout):
@@ -167,16 +198,19 @@ class LayoutsTest(parameterized.TestCase):
         self.assertEqual(f.read(), file_records(5).tobytes())
     self.assertEqual(count, 10000)
 
-  @parameterized.parameters((7, 'file'), (0, 'class_sorted'),
-                            (300, 'class_sorted'))
+  @parameterized.parameters(
+    (7, 'file'), (0, 'class_sorted'), (300, 'class_sorted')
+  )
   def test_record_files_of_a_choice_are_written(self, examples, order):
-    records = file_records(5)[:examples or None]
+    records = file_records(5)[: examples or None]
     if order == 'class_sorted':
-      records = records[sorted(range(len(records)),
-                               key=lambda i: (records[i, 0], i))]
+      records = records[
+        sorted(range(len(records)), key=lambda i: (records[i, 0], i))
+      ]
     with tempfile.TemporaryDirectory() as folder:
-      (path,), count = dataset.record_files(self.source(), 'test', folder,
-                                            examples, order)
+      (path,), count = dataset.record_files(
+        self.source(), 'test', folder, examples, order
+      )
       with open(path, 'rb') as f:
         self.assertEqual(f.read(), records.tobytes())
     self.assertLen(records, count)
@@ -184,10 +218,12 @@ class LayoutsTest(parameterized.TestCase):
   def test_binary_folder_comes_before_the_other_layouts(self):
     with tempfile.TemporaryDirectory() as folder:
       for layout in LAYOUTS:
-        os.symlink(os.path.join(self.root, layout, layout),
-                   os.path.join(folder, layout))
-      self.assertEqual(dataset.find('auto', folder).path,
-                       os.path.join(folder, LAYOUTS[0]))
+        os.symlink(
+          os.path.join(self.root, layout, layout), os.path.join(folder, layout)
+        )
+      self.assertEqual(
+        dataset.find('auto', folder).path, os.path.join(folder, LAYOUTS[0])
+      )
 
   def test_cache_folder_is_looked_into(self):
     with tempfile.TemporaryDirectory() as cache:
@@ -201,13 +237,13 @@ class LayoutsTest(parameterized.TestCase):
 
 
 class FindTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.folder = self.enter_context(tempfile.TemporaryDirectory())
     cache = os.path.join(self.folder, 'cache')
-    self.archive = os.path.join(cache, 'graph_resnet9',
-                                'cifar-10-binary.tar.gz')
+    self.archive = os.path.join(
+      cache, 'graph_resnet9', 'cifar-10-binary.tar.gz'
+    )
     self.enter_context(mock.patch.dict(os.environ, XDG_CACHE_HOME=cache))
     self.fetch = self.enter_context(mock.patch.object(download, 'fetch'))
 
@@ -250,8 +286,12 @@ class FindTest(parameterized.TestCase):
     self.assertEqual((source.name, source.path), ('synthetic', ''))
     self.assertEqual(source.class_names, synthetic.CLASS_NAMES)
     text = ''.join(logged.output)
-    for part in ('NOT CIFAR-10', 'SYNTHETIC', '--data_dir',
-                 'http://x: no route'):
+    for part in (
+      'NOT CIFAR-10',
+      'SYNTHETIC',
+      '--data_dir',
+      'http://x: no route',
+    ):
       self.assertIn(part, text)
 
   def test_cifar10_does_not_take_synthetic_images(self):
@@ -286,12 +326,12 @@ class FindTest(parameterized.TestCase):
       os.environ.pop('XDG_CACHE_HOME')
       if value is not None:
         os.environ['XDG_CACHE_HOME'] = value
-      self.assertEqual(dataset.cache_dir(),
-                       '/home/somebody/.cache/graph_resnet9')
+      self.assertEqual(
+        dataset.cache_dir(), '/home/somebody/.cache/graph_resnet9'
+      )
 
 
 class DamagedTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.root = self.enter_context(tempfile.TemporaryDirectory())
@@ -328,7 +368,6 @@ class DamagedTest(parameterized.TestCase):
 
 
 class SyntheticTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.source = dataset.find('synthetic')

@@ -38,14 +38,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
       return
     begin = 0
     if asked and mode != 'plain':
-      begin = int(asked[len('bytes='):].rstrip('-'))
+      begin = int(asked[len('bytes=') :].rstrip('-'))
       if begin >= len(BODY):
         self.send_error(416)
         return
     self.send_response(206 if begin else 200)
     if begin:
-      self.send_header('Content-Range', 'bytes %d-%d/%d' %
-                       (begin, len(BODY) - 1, len(BODY)))
+      self.send_header(
+        'Content-Range', 'bytes %d-%d/%d' % (begin, len(BODY) - 1, len(BODY))
+      )
     if mode == 'chunked':
       self.send_header('Transfer-Encoding', 'chunked')
     else:
@@ -54,15 +55,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     self.send_body(BODY[begin:], mode)
 
   def send_body(self, data, mode):
-    half = data[:len(data) // 2]
+    half = data[: len(data) // 2]
     if mode == 'chunked':
       half = b'%x\r\n' % len(data) + half
     part = data if mode in ('range', 'plain') else half
     self.server.sent.append(len(part))
     self.wfile.write(part)
     if mode == 'reset':  # To close a socket that lingers for 0 seconds resets.
-      self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                                 struct.pack('ii', 1, 0))
+      self.connection.setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)
+      )
       os.close(self.connection.detach())
 
   def log_message(self, *args):
@@ -70,7 +72,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class DownloadTest(parameterized.TestCase):
-
   def setUp(self):
     super().setUp()
     self.folder = self.enter_context(tempfile.TemporaryDirectory())
@@ -80,7 +81,7 @@ class DownloadTest(parameterized.TestCase):
     self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     self.server.mode, self.server.ranges, self.server.sent = 'range', [], []
     self.url = 'http://127.0.0.1:%d/a.tar.gz' % self.server.server_port
-    thread = threading.Thread(target=self.server.serve_forever, args=(.01,))
+    thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
     thread.start()
     self.addCleanup(thread.join)
     self.addCleanup(self.server.server_close)
@@ -224,9 +225,10 @@ class DownloadTest(parameterized.TestCase):
     self.assertFalse(os.path.exists(self.path))
 
   @parameterized.named_parameters(
-      ('no_route', OSError(errno.EHOSTUNREACH, 'No route to host')),
-      ('tls', ssl.SSLError(1, 'decryption failed or bad record mac')),
-      ('timeout', TimeoutError('The read operation timed out')))
+    ('no_route', OSError(errno.EHOSTUNREACH, 'No route to host')),
+    ('tls', ssl.SSLError(1, 'decryption failed or bad record mac')),
+    ('timeout', TimeoutError('The read operation timed out')),
+  )
   def test_network_error_while_reading_is_unreachable(self, error):
     response = mock.MagicMock(status=200, headers={})
     response.read.side_effect = [BODY[:1000], error]

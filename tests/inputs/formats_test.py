@@ -42,8 +42,16 @@ def record(label, image):
 
 
 def expected_images(count=RECORDS):
-  return np.array([[[[pixel(n, r, c, k) for k in range(3)] for c in range(32)]
-                    for r in range(32)] for n in range(count)], np.uint8)
+  return np.array(
+    [
+      [
+        [[pixel(n, r, c, k) for k in range(3)] for c in range(32)]
+        for r in range(32)
+      ]
+      for n in range(count)
+    ],
+    np.uint8,
+  )
 
 
 def records(labels=tuple(LABELS)):
@@ -56,7 +64,6 @@ def rows(count=RECORDS):
 
 
 class FormatsTestCase(parameterized.TestCase):
-
   def refusal(self, name, function, *args):
     """The text of the UserError of a call: one line that names the file."""
     with self.assertRaises(UserError) as caught:
@@ -71,7 +78,6 @@ class FormatsTestCase(parameterized.TestCase):
 
 
 class RecordsTest(FormatsTestCase):
-
   def test_every_pixel_is_where_its_byte_says(self):
     split = formats.decode_records(records(), 'a.bin', RECORDS)
     np.testing.assert_array_equal(split.images, expected_images())
@@ -82,8 +88,9 @@ class RecordsTest(FormatsTestCase):
 
   def test_dtypes(self):
     split = formats.decode_records(records(), 'a.bin', RECORDS)
-    self.assertEqual((split.images.dtype, split.labels.dtype),
-                     (np.uint8, np.int32))
+    self.assertEqual(
+      (split.images.dtype, split.labels.dtype), (np.uint8, np.int32)
+    )
 
   def test_encoded_records_are_the_hand_built_bytes(self):
     split = formats.Split(expected_images(), np.array(LABELS, np.int32))
@@ -98,8 +105,9 @@ class RecordsTest(FormatsTestCase):
     np.testing.assert_array_equal(split.images, images)
     np.testing.assert_array_equal(split.labels, labels)
 
-  @parameterized.parameters(0, 1, 2 * 3073, 3 * 3073 - 1, 3 * 3073 + 1,
-                            4 * 3073)
+  @parameterized.parameters(
+    0, 1, 2 * 3073, 3 * 3073 - 1, 3 * 3073 + 1, 4 * 3073
+  )
   def test_wrong_size_is_refused(self, size):
     data = (records() + records())[:size]
     text = self.refusal('a.bin', formats.decode_records, data, 'a.bin', RECORDS)
@@ -119,13 +127,13 @@ class RecordsTest(FormatsTestCase):
   def test_first_takes_that_many_and_zero_takes_all(self):
     split = formats.decode_records(records(), 'a.bin', RECORDS)
     self.assertEqual(split.first(2).labels.tolist(), LABELS[:2])
-    self.assertEqual(split.first(2).images.tolist(),
-                     expected_images(2).tolist())
+    self.assertEqual(
+      split.first(2).images.tolist(), expected_images(2).tolist()
+    )
     self.assertEqual(split.first(0).labels.tolist(), LABELS)
 
 
 class FolderTest(FormatsTestCase):
-
   def setUp(self):
     super().setUp()
     self.folder = os.path.join(self.temp_dir(), 'cifar-10-batches-bin')
@@ -144,19 +152,25 @@ class FolderTest(FormatsTestCase):
     for label, name in enumerate(('data_batch_1.bin', 'test_batch.bin')):
       self.write(name, (bytes([label]) + bytes(3072)) * 10000)
     parts = self.read('test_batch', 'data_batch_1')
-    self.assertEqual([(stem, set(part.labels)) for stem, part in parts],
-                     [('test_batch', {1}), ('data_batch_1', {0})])
+    self.assertEqual(
+      [(stem, set(part.labels)) for stem, part in parts],
+      [('test_batch', {1}), ('data_batch_1', {0})],
+    )
 
   def test_pickled_files_have_no_suffix(self):
     folder = os.path.join(self.temp_dir(), 'cifar-10-batches-py')
     os.mkdir(folder)
     with open(os.path.join(folder, 'test_batch'), 'wb') as f:
-      pickle.dump({b'data': np.full([10000, 3072], 5, np.uint8),
-                   b'labels': [7] * 10000}, f, 4)
-    (stem, split), = formats.read_layout(folder, ['test_batch'])
+      pickle.dump(
+        {b'data': np.full([10000, 3072], 5, np.uint8), b'labels': [7] * 10000},
+        f,
+        4,
+      )
+    ((stem, split),) = formats.read_layout(folder, ['test_batch'])
     self.assertEqual((stem, set(split.labels)), ('test_batch', {7}))
-    self.assertEqual((split.images.shape, split.images.min()),
-                     ((10000, 32, 32, 3), 5))
+    self.assertEqual(
+      (split.images.shape, split.images.min()), ((10000, 32, 32, 3), 5)
+    )
 
   def test_truncated_file_is_named(self):
     path = self.write('test_batch.bin', bytes(3073 * 9999 + 100))
@@ -213,29 +227,58 @@ def called(module, name, *arguments):
 
 def dtype(code, order=b'|'):
   """numpy.dtype(code, 0, 1) with its state (3, order, ...), in Python 2."""
-  return (called(b'numpy', b'dtype', short_string(code), b'K\x00', b'K\x01') +
-          b'(K\x03' + short_string(order) + b'NNN' + number(-1) + number(-1) +
-          b'K\x00tb')
+  return (
+    called(b'numpy', b'dtype', short_string(code), b'K\x00', b'K\x01')
+    + b'(K\x03'
+    + short_string(order)
+    + b'NNN'
+    + number(-1)
+    + number(-1)
+    + b'K\x00tb'
+  )
 
 
-def array(shape, code, data, order=b'|', fortran=False,
-          module=b'numpy.core.multiarray', opcodes=None):
+def array(
+  shape,
+  code,
+  data,
+  order=b'|',
+  fortran=False,
+  module=b'numpy.core.multiarray',
+  opcodes=None,
+):
   """An ndarray: _reconstruct(ndarray, (0,), 'b') and its state.
 
   Its bytes are `data`, or what `opcodes` make.
   """
-  return (called(module, b'_reconstruct', b'cnumpy\nndarray\n', b'K\x00\x85',
-                 short_string(b'b')) +
-          b'(K\x01(' + b''.join(number(n) for n in shape) + b't' +
-          dtype(code, order) + (b'\x88' if fortran else b'\x89') +
-          (string(data) if opcodes is None else opcodes) + b'tb')
+  return (
+    called(
+      module,
+      b'_reconstruct',
+      b'cnumpy\nndarray\n',
+      b'K\x00\x85',
+      short_string(b'b'),
+    )
+    + b'(K\x01('
+    + b''.join(number(n) for n in shape)
+    + b't'
+    + dtype(code, order)
+    + (b'\x88' if fortran else b'\x89')
+    + (string(data) if opcodes is None else opcodes)
+    + b'tb'
+  )
 
 
 def from_buffer(shape, code, opcodes, module=b'numpy._core.numeric'):
   """An ndarray as protocol 5 has it: _frombuffer(bytes, dtype, shape, 'C')."""
-  return called(module, b'_frombuffer', opcodes, dtype(code),
-                b'(' + b''.join(number(n) for n in shape) + b't',
-                short_string(b'C'))
+  return called(
+    module,
+    b'_frombuffer',
+    opcodes,
+    dtype(code),
+    b'(' + b''.join(number(n) for n in shape) + b't',
+    short_string(b'C'),
+  )
 
 
 def int_list(values):
@@ -246,40 +289,48 @@ def batch(data=None, labels=None, key=None, extra=b''):
   """A protocol 2 pickle of {'data': ..., 'labels': ...}; parts: opcodes."""
   if data is None:
     data = array((RECORDS, 3072), b'u1', rows().tobytes())
-  return (b'\x80\x02}(' + (key or short_string(b'data')) + data +
-          short_string(b'labels') + (labels or int_list(LABELS)) + extra +
-          b'u.')
+  return (
+    b'\x80\x02}('
+    + (key or short_string(b'data'))
+    + data
+    + short_string(b'labels')
+    + (labels or int_list(LABELS))
+    + extra
+    + b'u.'
+  )
 
 
 def python2_file():
   """A batch file as cPickle of Python 2 wrote the canonical ones, memo too."""
   pixels = rows().tobytes()
   return (
-      b'\x80\x02}q\x01(U\x0bbatch_labelq\x02U\x15training batch 1 of 5q\x03'
-      b'U\x06labelsq\x04]q\x05(K\x09K\x00K\x04eU\x04dataq\x06'
-      b'cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08'
-      b'K\x00\x85U\x01b\x87Rq\x09(K\x01K\x03M\x00\x0c\x86cnumpy\ndtype\nq\x0a'
-      b'U\x02u1K\x00K\x01\x87Rq\x0b(K\x03U\x01|NNNJ\xff\xff\xff\xff'
-      b'J\xff\xff\xff\xffK\x00tb\x89T' + struct.pack('<i', len(pixels)) +
-      pixels + b'tbU\x09filenamesq\x0c]q\x0d(U\x05a.pngq\x0eU\x05b.pngq\x0f'
-      b'U\x05c.pngq\x10eu.')
+    b'\x80\x02}q\x01(U\x0bbatch_labelq\x02U\x15training batch 1 of 5q\x03'
+    b'U\x06labelsq\x04]q\x05(K\x09K\x00K\x04eU\x04dataq\x06'
+    b'cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08'
+    b'K\x00\x85U\x01b\x87Rq\x09(K\x01K\x03M\x00\x0c\x86cnumpy\ndtype\nq\x0a'
+    b'U\x02u1K\x00K\x01\x87Rq\x0b(K\x03U\x01|NNNJ\xff\xff\xff\xff'
+    b'J\xff\xff\xff\xffK\x00tb\x89T'
+    + struct.pack('<i', len(pixels))
+    + pixels
+    + b'tbU\x09filenamesq\x0c]q\x0d(U\x05a.pngq\x0eU\x05b.pngq\x0f'
+    b'U\x05c.pngq\x10eu.'
+  )
 
 
 class PickleTestCase(FormatsTestCase):
-
   def assert_decodes(self, data):
     split = formats.decode_pickle(data, 'batch', RECORDS)
     np.testing.assert_array_equal(split.images, expected_images())
     self.assertEqual(split.labels.tolist(), LABELS)
-    self.assertEqual((split.images.dtype, split.labels.dtype),
-                     (np.uint8, np.int32))
+    self.assertEqual(
+      (split.images.dtype, split.labels.dtype), (np.uint8, np.int32)
+    )
 
   def assert_refused(self, data):
     return self.refusal('batch', formats.decode_pickle, data, 'batch', RECORDS)
 
 
 class PickleTest(PickleTestCase):
-
   @parameterized.product(protocol=tuple(range(6)), keys=(str, bytes))
   def test_what_this_python_and_numpy_write(self, protocol, keys):
     content = {'data': rows(), 'labels': LABELS, 'filenames': ['a', 'b', 'c']}
@@ -292,44 +343,57 @@ class PickleTest(PickleTestCase):
 
   @parameterized.parameters(b'numpy.core.multiarray', b'numpy._core.multiarray')
   def test_arrays_of_numpy_1_and_2(self, module):
-    self.assert_decodes(batch(array((RECORDS, 3072), b'u1', rows().tobytes(),
-                                    module=module)))
+    self.assert_decodes(
+      batch(array((RECORDS, 3072), b'u1', rows().tobytes(), module=module))
+    )
 
   @parameterized.product(
-      module=(b'numpy.core.numeric', b'numpy._core.numeric'),
-      opcode=(b'B', b'\x96'))
+    module=(b'numpy.core.numeric', b'numpy._core.numeric'),
+    opcode=(b'B', b'\x96'),
+  )
   def test_protocol_5_arrays_of_numpy_1_and_2(self, module, opcode):
     size = struct.pack('<I' if opcode == b'B' else '<Q', RECORDS * 3072)
-    self.assert_decodes(batch(from_buffer(
-        (RECORDS, 3072), b'u1', opcode + size + rows().tobytes(), module)))
+    self.assert_decodes(
+      batch(
+        from_buffer(
+          (RECORDS, 3072), b'u1', opcode + size + rows().tobytes(), module
+        )
+      )
+    )
 
   @parameterized.parameters(0, 2, 5)
   def test_fortran_order(self, protocol):
     pixels = np.asfortranarray(rows())
-    self.assert_decodes(pickle.dumps({'data': pixels, 'labels': LABELS},
-                                     protocol))
+    self.assert_decodes(
+      pickle.dumps({'data': pixels, 'labels': LABELS}, protocol)
+    )
 
   def test_fortran_order_of_python_2(self):
-    self.assert_decodes(batch(array((RECORDS, 3072), b'u1',
-                                    rows().T.tobytes(), fortran=True)))
+    self.assert_decodes(
+      batch(array((RECORDS, 3072), b'u1', rows().T.tobytes(), fortran=True))
+    )
 
   @parameterized.parameters(2, 5)
   def test_array_with_gaps(self, protocol):
     pixels = np.repeat(rows(), 2, axis=0)[::2]
-    self.assert_decodes(pickle.dumps({'data': pixels, 'labels': LABELS},
-                                     protocol))
+    self.assert_decodes(
+      pickle.dumps({'data': pixels, 'labels': LABELS}, protocol)
+    )
 
   @parameterized.parameters('<i8', '>i8', '>i2', '<u4', 'u1', 'i1')
   def test_labels_may_be_an_array(self, code):
-    self.assert_decodes(pickle.dumps(
-        {'data': rows(), 'labels': np.array(LABELS, code)}, 2))
+    self.assert_decodes(
+      pickle.dumps({'data': rows(), 'labels': np.array(LABELS, code)}, 2)
+    )
 
   def test_labels_may_be_a_tuple(self):
-    self.assert_decodes(pickle.dumps(
-        {'data': rows(), 'labels': tuple(LABELS)}, 2))
+    self.assert_decodes(
+      pickle.dumps({'data': rows(), 'labels': tuple(LABELS)}, 2)
+    )
 
   @parameterized.parameters(
-      (['data'], 'list'), (None, 'NoneType'), (np.zeros(3), ''))
+    (['data'], 'list'), (None, 'NoneType'), (np.zeros(3), '')
+  )
   def test_something_else_than_a_dict_is_refused(self, content, kind):
     self.assertIn(kind, self.assert_refused(pickle.dumps(content, 2)))
 
@@ -340,19 +404,28 @@ class PickleTest(PickleTestCase):
     self.assert_refused(pickle.dumps(content, 2))
 
   @parameterized.named_parameters(
-      ('rows', np.zeros([RECORDS + 1, 3072], np.uint8)),
-      ('columns', np.zeros([RECORDS, 3071], np.uint8)),
-      ('axes', np.zeros([RECORDS, 3, 1024], np.uint8)),
-      ('int8', np.zeros([RECORDS, 3072], np.int8)),
-      ('float', np.zeros([RECORDS, 3072])),
-      ('no_array', [[0] * 3072] * RECORDS),
-      ('none', None))
+    ('rows', np.zeros([RECORDS + 1, 3072], np.uint8)),
+    ('columns', np.zeros([RECORDS, 3071], np.uint8)),
+    ('axes', np.zeros([RECORDS, 3, 1024], np.uint8)),
+    ('int8', np.zeros([RECORDS, 3072], np.int8)),
+    ('float', np.zeros([RECORDS, 3072])),
+    ('no_array', [[0] * 3072] * RECORDS),
+    ('none', None),
+  )
   def test_data_of_another_form_is_refused(self, pixels):
     self.assert_refused(pickle.dumps({'data': pixels, 'labels': LABELS}, 2))
 
   @parameterized.parameters(
-      ([1, 2],), ([1, 2, 3, 4],), ([],), ([1., 2., 3.],), (['1', '2', '3'],),
-      ([[1], [2], [3]],), (None,), (5,), ({0: 1, 1: 2, 2: 3},))
+    ([1, 2],),
+    ([1, 2, 3, 4],),
+    ([],),
+    ([1.0, 2.0, 3.0],),
+    (['1', '2', '3'],),
+    ([[1], [2], [3]],),
+    (None,),
+    (5,),
+    ({0: 1, 1: 2, 2: 3},),
+  )
   def test_labels_of_another_form_are_refused(self, labels):
     self.assert_refused(pickle.dumps({'data': rows(), 'labels': labels}, 2))
 
@@ -364,15 +437,18 @@ class PickleTest(PickleTestCase):
   def test_label_array_without_an_axis_is_refused(self):
     self.assert_refused(batch(labels=array((), b'i4', bytes(4))))
 
-  @parameterized.parameters(10, -1, 2**40, -2**70)
+  @parameterized.parameters(10, -1, 2**40, -(2**70))
   def test_label_out_of_range_is_refused(self, label):
     labels = [1, label, 2]
-    self.assertIn('record 1 has label %d' % label, self.assert_refused(
-        pickle.dumps({'data': rows(), 'labels': labels}, 2)))
+    self.assertIn(
+      'record 1 has label %d' % label,
+      self.assert_refused(pickle.dumps({'data': rows(), 'labels': labels}, 2)),
+    )
 
   def test_label_of_thousands_of_digits_is_refused(self):
-    self.assert_refused(pickle.dumps({'data': rows(),
-                                      'labels': [1, 2, 1 << 40000]}, 2))
+    self.assert_refused(
+      pickle.dumps({'data': rows(), 'labels': [1, 2, 1 << 40000]}, 2)
+    )
 
   def test_key_that_is_not_latin1_is_no_obstacle_or_refused(self):
     data = batch(extra=text('\u0100'.encode()) + b'N')
@@ -392,52 +468,78 @@ def hostile_pickles(marker):
   touch = 'touch %s' % marker
   make = shell('open(%r, "w").close()' % marker)
   system = called(b'os', b'system', shell(touch))
-  stack = lambda module, name: (b'\x8c' + bytes([len(module)]) + module +
-                                b'\x8c' + bytes([len(name)]) + name + b'\x93')
+  stack = lambda module, name: (
+    b'\x8c'
+    + bytes([len(module)])
+    + module
+    + b'\x8c'
+    + bytes([len(name)])
+    + name
+    + b'\x93'
+  )
   return {
-      'os.system': b'\x80\x02' + system + b'.',
-      'posix.system': batch(called(b'posix', b'system', shell(touch))),
-      'text protocol': b"cos\nsystem\n(S'%s'\ntR." % touch.encode(),
-      'eval': b'\x80\x02' + called(b'builtins', b'eval', make) + b'.',
-      'exec': batch(called(b'builtins', b'exec', make)),
-      'eval of Python 2': b'\x80\x02' + called(
-          b'__builtin__', b'eval', make) + b'.',
-      'subprocess': b'\x80\x02' + called(
-          b'subprocess', b'call', b'](' + shell('touch') + shell(marker) + b'e'
-      ) + b'.',
-      'open': batch(called(b'io', b'open', shell(marker), shell('w'))),
-      'STACK_GLOBAL': (b'\x80\x04' + stack(b'os', b'system') + shell(touch) +
-                       b'\x85R.'),
-      'STACK_GLOBAL with a dotted name': (
-          b'\x80\x04' + stack(b'tarfile', b'os.system') + shell(touch) +
-          b'\x85R.'),
-      'dotted through the reader itself': (
-          b'\x80\x04' + stack(b'graph_resnet9.inputs.formats', b'os.system') +
-          shell(touch) + b'\x85R.'),
-      'STACK_GLOBAL from the memo': (
-          b'\x80\x04\x8c\x06system\x94\x8c\x02os\x94h\x01h\x00\x93' +
-          shell(touch) + b'\x85R.'),
-      'INST': b'(' + shell(touch) + b'ios\nsystem\n.',
-      'OBJ': b'(cos\nsystem\n' + shell(touch) + b'o.',
-      'a class': b'\x80\x02' + called(
-          b'_io', b'FileIO', shell(marker), shell('w')) + b'.',
-      'BUILD': (b'\x80\x02' + array((1,), b'u1', None, opcodes=system) + b'.'),
-      'argument of an array': batch(
-          b'cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n' + system +
-          b'tR'),
-      'in the labels': batch(labels=b'](' + system + b'e'),
-      'in a key': batch(extra=system + b'N'),
-      'thrown away': batch(system + b'0' + array(
-          (RECORDS, 3072), b'u1', rows().tobytes())),
-      'getattr': batch(called(
-          b'builtins', b'getattr',
-          called(b'importlib', b'import_module', shell('os')),
-          shell('system')) + b'(' + shell(touch) + b'tR'),
+    'os.system': b'\x80\x02' + system + b'.',
+    'posix.system': batch(called(b'posix', b'system', shell(touch))),
+    'text protocol': b"cos\nsystem\n(S'%s'\ntR." % touch.encode(),
+    'eval': b'\x80\x02' + called(b'builtins', b'eval', make) + b'.',
+    'exec': batch(called(b'builtins', b'exec', make)),
+    'eval of Python 2': b'\x80\x02'
+    + called(b'__builtin__', b'eval', make)
+    + b'.',
+    'subprocess': b'\x80\x02'
+    + called(
+      b'subprocess', b'call', b'](' + shell('touch') + shell(marker) + b'e'
+    )
+    + b'.',
+    'open': batch(called(b'io', b'open', shell(marker), shell('w'))),
+    'STACK_GLOBAL': (
+      b'\x80\x04' + stack(b'os', b'system') + shell(touch) + b'\x85R.'
+    ),
+    'STACK_GLOBAL with a dotted name': (
+      b'\x80\x04' + stack(b'tarfile', b'os.system') + shell(touch) + b'\x85R.'
+    ),
+    'dotted through the reader itself': (
+      b'\x80\x04'
+      + stack(b'graph_resnet9.inputs.formats', b'os.system')
+      + shell(touch)
+      + b'\x85R.'
+    ),
+    'STACK_GLOBAL from the memo': (
+      b'\x80\x04\x8c\x06system\x94\x8c\x02os\x94h\x01h\x00\x93'
+      + shell(touch)
+      + b'\x85R.'
+    ),
+    'INST': b'(' + shell(touch) + b'ios\nsystem\n.',
+    'OBJ': b'(cos\nsystem\n' + shell(touch) + b'o.',
+    'a class': b'\x80\x02'
+    + called(b'_io', b'FileIO', shell(marker), shell('w'))
+    + b'.',
+    'BUILD': (b'\x80\x02' + array((1,), b'u1', None, opcodes=system) + b'.'),
+    'argument of an array': batch(
+      b'cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n'
+      + system
+      + b'tR'
+    ),
+    'in the labels': batch(labels=b'](' + system + b'e'),
+    'in a key': batch(extra=system + b'N'),
+    'thrown away': batch(
+      system + b'0' + array((RECORDS, 3072), b'u1', rows().tobytes())
+    ),
+    'getattr': batch(
+      called(
+        b'builtins',
+        b'getattr',
+        called(b'importlib', b'import_module', shell('os')),
+        shell('system'),
+      )
+      + b'('
+      + shell(touch)
+      + b'tR'
+    ),
   }
 
 
 class HostilePickleTest(PickleTestCase):
-
   def setUp(self):
     super().setUp()
     self.marker = os.path.join(self.temp_dir(), 'marker')
@@ -472,15 +574,19 @@ class HostilePickleTest(PickleTestCase):
     self.assertFalse(os.path.exists(self.marker))
 
   @parameterized.parameters(
-      (b'_codecs', b'encode'), (b'numpy', b'dtype'),
-      (b'numpy.core.multiarray', b'_reconstruct'),
-      (b'numpy.core.numeric', b'_frombuffer'))
+    (b'_codecs', b'encode'),
+    (b'numpy', b'dtype'),
+    (b'numpy.core.multiarray', b'_reconstruct'),
+    (b'numpy.core.numeric', b'_frombuffer'),
+  )
   def test_functions_of_the_reader_are_not_changed(self, module, name):
     # BUILD with (None, {'__doc__': 'changed'}) sets an attribute.
-    change = (b'N}' + text(b'__doc__') + text(b'changed') + b's\x86b')
+    change = b'N}' + text(b'__doc__') + text(b'changed') + b's\x86b'
     self.assert_refused(b'\x80\x02c%s\n%s\n%s.' % (module, name, change))
-    self.assertNotIn('changed', [getattr(value, '__doc__', None)
-                                 for value in vars(formats).values()])
+    self.assertNotIn(
+      'changed',
+      [getattr(value, '__doc__', None) for value in vars(formats).values()],
+    )
 
   # Below: batches that would be whole, were it not for one thing in them.
 
@@ -496,8 +602,10 @@ class HostilePickleTest(PickleTestCase):
   @parameterized.parameters(b'numpy.core.multiarray', b'numpy._core.multiarray')
   def test_numpy_scalar_is_refused(self, module):
     scalar = called(module, b'scalar', dtype(b'u1'), short_string(b'\x05'))
-    self.assertIn('scalar', self.assert_refused(
-        batch(labels=b'](K\x01K\x02' + scalar + b'e')))
+    self.assertIn(
+      'scalar',
+      self.assert_refused(batch(labels=b'](K\x01K\x02' + scalar + b'e')),
+    )
 
   def test_object_array_is_refused(self):
     labels = array((3,), b'O8', None, opcodes=int_list(LABELS))
@@ -514,13 +622,20 @@ class HostilePickleTest(PickleTestCase):
     self.assert_refused(batch(extra=short_string(b'more') + call))
 
   @parameterized.parameters(
-      ((2**31 - 1, 2**31 - 1),), ((2**31 - 1,) * 9,), ((-1, -1),),
-      ((-3, -3072),), ((3,) + (1,) * 99 + (3072,),), ((0, 0),), ((),))
+    ((2**31 - 1, 2**31 - 1),),
+    ((2**31 - 1,) * 9,),
+    ((-1, -1),),
+    ((-3, -3072),),
+    ((3,) + (1,) * 99 + (3072,),),
+    ((0, 0),),
+    ((),),
+  )
   def test_shape_that_does_not_fit_the_bytes_is_refused(self, shape):
     self.assert_refused(batch(array(shape, b'u1', rows().tobytes())))
 
   @parameterized.parameters(
-      short_string(b''), number(RECORDS * 3072), b'N', text(b'abc'))
+    short_string(b''), number(RECORDS * 3072), b'N', text(b'abc')
+  )
   def test_array_bytes_must_be_bytes(self, data):
     shape = (RECORDS, 3072)
     self.assert_refused(batch(array(shape, b'u1', None, opcodes=data)))
@@ -529,8 +644,9 @@ class HostilePickleTest(PickleTestCase):
   # BINBYTES and LONG4, then BINBYTES8 and FRAME.
   @parameterized.parameters((b'B', 4), (b'\x8b', 4), (b'\x8e', 8), (b'\x95', 8))
   def test_sizes_beyond_the_end_are_refused(self, opcode, size):
-    self.assert_refused(b'\x80\x05' + opcode + b'\xff' * (size - 1) + b'\x7f' +
-                        b'abc.')
+    self.assert_refused(
+      b'\x80\x05' + opcode + b'\xff' * (size - 1) + b'\x7f' + b'abc.'
+    )
 
   def test_error_text_of_several_lines_becomes_one(self):
     self.assert_refused(b'\x80\x04\x8c\x05a\nb\rc\x8c\x03d\ne\x93.')
@@ -546,20 +662,28 @@ class HostilePickleTest(PickleTestCase):
     self.assertLess(tracemalloc.get_traced_memory()[1], 1 << 26)
 
   def test_deep_nesting_does_not_end_the_process(self):
-    program = ("import sys\n"
-               "from graph_resnet9.errors import UserError\n"
-               "from graph_resnet9.inputs import formats\n"
-               "try:\n"
-               "  formats.decode_pickle(sys.stdin.buffer.read(), 'batch')\n"
-               "except UserError:\n"
-               "  print('refused')\n")
+    program = (
+      'import sys\n'
+      'from graph_resnet9.errors import UserError\n'
+      'from graph_resnet9.inputs import formats\n'
+      'try:\n'
+      "  formats.decode_pickle(sys.stdin.buffer.read(), 'batch')\n"
+      'except UserError:\n'
+      "  print('refused')\n"
+    )
     nested = b'\x80\x02})' + b'\x85' * 1000000 + b'Ns.'  # A tuple as a key.
-    done = subprocess.run([sys.executable, '-c', program], input=nested,
-                          cwd=REPO, stdout=subprocess.PIPE, check=False)
+    done = subprocess.run(
+      [sys.executable, '-c', program],
+      input=nested,
+      cwd=REPO,
+      stdout=subprocess.PIPE,
+      check=False,
+    )
     self.assertEqual((done.returncode, done.stdout.strip()), (0, b'refused'))
 
   @parameterized.named_parameters(
-      ('from_the_memo', b'q\x01h\x01\x86'), ('doubled', b'2\x86'))
+    ('from_the_memo', b'q\x01h\x01\x86'), ('doubled', b'2\x86')
+  )
   def test_key_that_takes_weeks_to_hash_is_refused(self, twice):
     key = b'N' + twice * 60  # A pair of a pair of ... of the same, 60 deep.
     self.assert_refused(batch(extra=key + b'N'))
@@ -569,17 +693,22 @@ class HostilePickleTest(PickleTestCase):
     nested = b']q\x00'
     for i in range(60):
       nested = b'](%sh%ceq%c' % (nested, i, i + 1)
-    for use in (b'cnumpy\ndtype\n(%sK\x00K\x01tR' % nested,
-                b'c_codecs\nencode\n(%s%stR' % (text(b'data'), nested),
-                called(b'numpy', b'dtype', short_string(b'u1'), b'K\x00') +
-                b'(K\x03' + nested + b'NNNNNNtb'):
+    for use in (
+      b'cnumpy\ndtype\n(%sK\x00K\x01tR' % nested,
+      b'c_codecs\nencode\n(%s%stR' % (text(b'data'), nested),
+      called(b'numpy', b'dtype', short_string(b'u1'), b'K\x00')
+      + b'(K\x03'
+      + nested
+      + b'NNNNNNtb',
+    ):
       reason = self.assert_refused(batch(extra=short_string(b'x') + use))
       self.assertIn('a list as a name', reason)
 
   def test_message_does_not_fill_the_screen(self):
     name = b'x' * 100000
-    self.assertLess(len(self.assert_refused(
-        b'\x80\x02c%s\n%s\n.' % (name, name))), 1000)
+    self.assertLess(
+      len(self.assert_refused(b'\x80\x02c%s\n%s\n.' % (name, name))), 1000
+    )
 
   @parameterized.parameters(b']', b'N', b'(', b'}')
   def test_small_file_of_many_objects_does_not_fill_the_memory(self, opcode):
@@ -590,21 +719,26 @@ class HostilePickleTest(PickleTestCase):
     self.assertLess(tracemalloc.get_traced_memory()[1], 120 << 20)
 
   # BINBYTES8, BYTEARRAY8, LONG4 and FRAME.
-  @parameterized.parameters((b'\x8e', '<Q'), (b'\x96', '<Q'), (b'\x8b', '<i'),
-                            (b'\x95', '<Q'))
+  @parameterized.parameters(
+    (b'\x8e', '<Q'), (b'\x96', '<Q'), (b'\x8b', '<i'), (b'\x95', '<Q')
+  )
   def test_declared_size_does_not_fill_the_memory(self, opcode, code):
     tracemalloc.start()
     self.addCleanup(tracemalloc.stop)
-    self.assert_refused(b'\x80\x05' + opcode + struct.pack(code, 2**31 - 1) +
-                        b'abc.')
+    self.assert_refused(
+      b'\x80\x05' + opcode + struct.pack(code, 2**31 - 1) + b'abc.'
+    )
     self.assertLess(tracemalloc.get_traced_memory()[1], 1 << 26)
 
   # PERSID, BINPERSID, EXT1, NEWOBJ, OBJ, POP, DUP, EMPTY_SET, NEXT_BUFFER.
-  @parameterized.parameters(b'Px\n', b'Q', b'\x82\x01', b'\x81', b'o', b'0',
-                            b'2', b'\x8f', b'\x97')
+  @parameterized.parameters(
+    b'Px\n', b'Q', b'\x82\x01', b'\x81', b'o', b'0', b'2', b'\x8f', b'\x97'
+  )
   def test_opcode_that_no_batch_needs_is_refused(self, opcode):
-    self.assertIn('opcode', self.assert_refused(
-        batch(extra=short_string(b'x') + b'N' + opcode)))
+    self.assertIn(
+      'opcode',
+      self.assert_refused(batch(extra=short_string(b'x') + b'N' + opcode)),
+    )
 
 
 class DamagedPickleTest(PickleTestCase):
@@ -614,9 +748,17 @@ class DamagedPickleTest(PickleTestCase):
     super().setUp()
     self.random = random.Random(0)
     self.pixels = rows().tobytes()
-    self.good = [python2_file(), batch(), batch(from_buffer(
-        (RECORDS, 3072), b'u1', b'B' + struct.pack('<I', len(self.pixels)) +
-        self.pixels))]
+    self.good = [
+      python2_file(),
+      batch(),
+      batch(
+        from_buffer(
+          (RECORDS, 3072),
+          b'u1',
+          b'B' + struct.pack('<I', len(self.pixels)) + self.pixels,
+        )
+      ),
+    ]
 
   def outcome(self, data):
     try:
@@ -628,16 +770,20 @@ class DamagedPickleTest(PickleTestCase):
     return 'decoded'
 
   def test_the_pickles_are_good_before_they_are_damaged(self):
-    self.assertEqual([self.outcome(data) for data in self.good],
-                     ['decoded'] * 3)
+    self.assertEqual(
+      [self.outcome(data) for data in self.good], ['decoded'] * 3
+    )
 
   def test_flipped_bytes(self):
     outcomes = set()
     for _ in range(600):
       data = bytearray(self.random.choice(self.good))
       pixels = data.index(self.pixels)
-      places = [i for i in range(len(data))
-                if not pixels <= i < pixels + len(self.pixels)]
+      places = [
+        i
+        for i in range(len(data))
+        if not pixels <= i < pixels + len(self.pixels)
+      ]
       for place in self.random.sample(places, self.random.randint(1, 3)):
         data[place] = self.random.randrange(256)
       outcomes.add(self.outcome(bytes(data)))
@@ -651,13 +797,27 @@ class DamagedPickleTest(PickleTestCase):
 
   def test_bytes_and_opcodes_at_random(self):
     parts = [bytes([i]) for i in range(256)] * 2 + [
-        short_string(b'data'), short_string(b'labels'), int_list(LABELS),
-        dtype(b'u1'), array((3,), b'u1', b'abc'), b'cnumpy\nndarray\n',
-        b'c_codecs\nencode\n', b'cnumpy.core.multiarray\n_reconstruct\n',
-        b'}(', b'(', b't', b'R', b'b', b's', b'u', b'.']
+      short_string(b'data'),
+      short_string(b'labels'),
+      int_list(LABELS),
+      dtype(b'u1'),
+      array((3,), b'u1', b'abc'),
+      b'cnumpy\nndarray\n',
+      b'c_codecs\nencode\n',
+      b'cnumpy.core.multiarray\n_reconstruct\n',
+      b'}(',
+      b'(',
+      b't',
+      b'R',
+      b'b',
+      b's',
+      b'u',
+      b'.',
+    ]
     for _ in range(600):
       data = b'\x80\x02' + b''.join(
-          self.random.choice(parts) for _ in range(self.random.randint(1, 40)))
+        self.random.choice(parts) for _ in range(self.random.randint(1, 40))
+      )
       self.assertEqual(self.outcome(data + b'.'), 'refused')
 
 
@@ -671,8 +831,11 @@ def member(name, data=b'', kind=tarfile.REGTYPE, size=None, pax=None, link=''):
   info.size = len(data) if size is None else size
   if pax:
     info.pax_headers = pax
-  return (info.tobuf(tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT) + data +
-          bytes(-len(data) % 512))
+  return (
+    info.tobuf(tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT)
+    + data
+    + bytes(-len(data) % 512)
+  )
 
 
 def tar(*members):
@@ -687,15 +850,15 @@ def binary_file(label):
 def pickled_file(label):
   """The same in the pickled layout."""
   pixels = np.frombuffer(bytes(range(256)) * 12, np.uint8)
-  return pickle.dumps({b'data': np.tile(pixels, [10000, 1]),
-                       b'labels': [label] * 10000}, 4)
+  return pickle.dumps(
+    {b'data': np.tile(pixels, [10000, 1]), b'labels': [label] * 10000}, 4
+  )
 
 
 BINARY = 'cifar-10-batches-bin'
 
 
 class ArchiveTestCase(FormatsTestCase):
-
   def setUp(self):
     super().setUp()
     self.root = self.temp_dir()
@@ -716,29 +879,40 @@ class ArchiveTestCase(FormatsTestCase):
     return self.refusal(self.path, self.read, stems)
 
   def files(self):
-    return sorted(os.path.join(folder, name) for folder, _, names
-                  in os.walk(self.root) for name in names)
+    return sorted(
+      os.path.join(folder, name)
+      for folder, _, names in os.walk(self.root)
+      for name in names
+    )
 
 
 class ArchiveTest(ArchiveTestCase):
-
   def assert_two_files(self, parts):
     """(stem, Split) of test_batch with labels 3, data_batch_1 with labels 8."""
-    self.assertEqual([(stem, set(part.labels)) for stem, part in parts],
-                     [('test_batch', {3}), ('data_batch_1', {8})])
+    self.assertEqual(
+      [(stem, set(part.labels)) for stem, part in parts],
+      [('test_batch', {3}), ('data_batch_1', {8})],
+    )
     plane = np.tile(np.arange(256, dtype=np.uint8), 4).reshape(32, 32)
     for _, part in parts:
       self.assertEqual(part.images.shape, (10000, 32, 32, 3))
-      np.testing.assert_array_equal(part.images[9999],
-                                    np.stack([plane] * 3, -1))
+      np.testing.assert_array_equal(
+        part.images[9999], np.stack([plane] * 3, -1)
+      )
 
   def test_binary_archive_in_its_own_order(self):
-    self.write(gzip.compress(tar(
-        member(BINARY, kind=tarfile.DIRTYPE),
-        member(BINARY + '/batches.meta.txt', b'airplane\n'),
-        member(BINARY + '/test_batch.bin', binary_file(3)),
-        member(BINARY + '/data_batch_2.bin', b'of no interest'),
-        member(BINARY + '/data_batch_1.bin', binary_file(8))), 1))
+    self.write(
+      gzip.compress(
+        tar(
+          member(BINARY, kind=tarfile.DIRTYPE),
+          member(BINARY + '/batches.meta.txt', b'airplane\n'),
+          member(BINARY + '/test_batch.bin', binary_file(3)),
+          member(BINARY + '/data_batch_2.bin', b'of no interest'),
+          member(BINARY + '/data_batch_1.bin', binary_file(8)),
+        ),
+        1,
+      )
+    )
     self.assert_two_files(self.read(('data_batch_1', 'test_batch')))
 
   def test_pickled_archive_written_by_tarfile(self):
@@ -749,53 +923,75 @@ class ArchiveTest(ArchiveTestCase):
         info = tarfile.TarInfo('cifar-10-batches-py/' + name)
         info.size = len(data)
         archive.addfile(info, io.BytesIO(data))
-    self.assert_two_files(list(formats.read_layout(
-        path, ('data_batch_1', 'test_batch'))))
+    self.assert_two_files(
+      list(formats.read_layout(path, ('data_batch_1', 'test_batch')))
+    )
 
   def test_names_may_begin_with_a_dot(self):
-    self.write(gzip.compress(tar(
-        member('.', kind=tarfile.DIRTYPE),
-        member('./' + BINARY + '/test_batch.bin', binary_file(3)),
-        member('./' + BINARY + '/data_batch_1.bin', binary_file(8))), 1))
+    self.write(
+      gzip.compress(
+        tar(
+          member('.', kind=tarfile.DIRTYPE),
+          member('./' + BINARY + '/test_batch.bin', binary_file(3)),
+          member('./' + BINARY + '/data_batch_1.bin', binary_file(8)),
+        ),
+        1,
+      )
+    )
     self.assert_two_files(self.read(('data_batch_1', 'test_batch')))
 
   def test_nothing_is_written(self):
-    self.write(gzip.compress(tar(
-        member(BINARY + '/test_batch.bin', binary_file(3))), 1))
+    self.write(
+      gzip.compress(tar(member(BINARY + '/test_batch.bin', binary_file(3))), 1)
+    )
     self.read()
     self.assertEqual(self.files(), [self.path])
 
 
 class HostileArchiveTest(ArchiveTestCase):
-
   @parameterized.named_parameters(
-      ('parent', member('../evil', b'x')),
-      ('parent_in_the_middle', member(BINARY + '/../../evil', b'x')),
-      ('parent_directory', member('..', kind=tarfile.DIRTYPE)),
-      ('absolute', member('/tmp/evil', b'x')),
-      ('absolute_folder', member('/' + BINARY + '/evil', b'x')),
-      ('outside', member('evil', b'x')),
-      ('other_folder', member('other/test_batch.bin', b'x')),
-      ('folder_with_a_longer_name', member(BINARY + '2/test_batch.bin', b'x')),
-      ('pickled_folder', member('cifar-10-batches-py/test_batch', b'x')),
-      ('symlink', member(BINARY + '/test_batch.bin', kind=tarfile.SYMTYPE,
-                         link='/etc/passwd')),
-      ('hard_link', member(BINARY + '/test_batch.bin', kind=tarfile.LNKTYPE,
-                           link='/etc/passwd')),
-      ('character_device', member(BINARY + '/x', kind=tarfile.CHRTYPE)),
-      ('block_device', member(BINARY + '/x', kind=tarfile.BLKTYPE)),
-      ('pipe', member(BINARY + '/x', kind=tarfile.FIFOTYPE)),
-      ('large', member(BINARY + '/x', size=(64 << 20) + 1)),
-      ('huge', member(BINARY + '/x', size=1 << 40)))
+    ('parent', member('../evil', b'x')),
+    ('parent_in_the_middle', member(BINARY + '/../../evil', b'x')),
+    ('parent_directory', member('..', kind=tarfile.DIRTYPE)),
+    ('absolute', member('/tmp/evil', b'x')),
+    ('absolute_folder', member('/' + BINARY + '/evil', b'x')),
+    ('outside', member('evil', b'x')),
+    ('other_folder', member('other/test_batch.bin', b'x')),
+    ('folder_with_a_longer_name', member(BINARY + '2/test_batch.bin', b'x')),
+    ('pickled_folder', member('cifar-10-batches-py/test_batch', b'x')),
+    (
+      'symlink',
+      member(
+        BINARY + '/test_batch.bin', kind=tarfile.SYMTYPE, link='/etc/passwd'
+      ),
+    ),
+    (
+      'hard_link',
+      member(
+        BINARY + '/test_batch.bin', kind=tarfile.LNKTYPE, link='/etc/passwd'
+      ),
+    ),
+    ('character_device', member(BINARY + '/x', kind=tarfile.CHRTYPE)),
+    ('block_device', member(BINARY + '/x', kind=tarfile.BLKTYPE)),
+    ('pipe', member(BINARY + '/x', kind=tarfile.FIFOTYPE)),
+    ('large', member(BINARY + '/x', size=(64 << 20) + 1)),
+    ('huge', member(BINARY + '/x', size=1 << 40)),
+  )
   def test_member_is_refused_though_nobody_asks_for_it(self, hostile):
     self.write(gzip.compress(tar(hostile), 1))
     self.assertIn('refused', self.refused(stems=()))
     self.assertEqual(self.files(), [self.path])
 
   def test_hostile_member_after_the_good_ones_is_refused(self):
-    self.write(gzip.compress(tar(
-        member(BINARY + '/test_batch.bin', binary_file(3)),
-        member('../evil', b'x')), 1))
+    self.write(
+      gzip.compress(
+        tar(
+          member(BINARY + '/test_batch.bin', binary_file(3)),
+          member('../evil', b'x'),
+        ),
+        1,
+      )
+    )
     self.assertIn('evil', self.refused())
 
   def test_long_names_do_not_hide_the_parent(self):
@@ -803,12 +999,17 @@ class HostileArchiveTest(ArchiveTestCase):
     self.assertIn('evil', self.refused(stems=()))
 
   @parameterized.parameters(
-      {'GNU.sparse.major': '0', 'GNU.sparse.map': 'a,b'},
-      {'GNU.sparse.size': 'x'}, {'GNU.sparse.realsize': 'x'},
-      {'GNU.sparse.major': '1', 'GNU.sparse.minor': '0'})
+    {'GNU.sparse.major': '0', 'GNU.sparse.map': 'a,b'},
+    {'GNU.sparse.size': 'x'},
+    {'GNU.sparse.realsize': 'x'},
+    {'GNU.sparse.major': '1', 'GNU.sparse.minor': '0'},
+  )
   def test_headers_that_tarfile_stumbles_over(self, **pax):
-    self.write(gzip.compress(tar(
-        member(BINARY + '/test_batch.bin', b'x' * 512, pax=pax)), 1))
+    self.write(
+      gzip.compress(
+        tar(member(BINARY + '/test_batch.bin', b'x' * 512, pax=pax)), 1
+      )
+    )
     self.refused()
 
   def test_chain_of_long_names(self):
@@ -818,8 +1019,9 @@ class HostileArchiveTest(ArchiveTestCase):
 
   @parameterized.parameters(tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE)
   def test_header_does_not_fill_the_memory(self, kind):
-    self.write(gzip.compress(tar(
-        member('././@LongLink', bytes(80 << 20), kind=kind)), 1))
+    self.write(
+      gzip.compress(tar(member('././@LongLink', bytes(80 << 20), kind=kind)), 1)
+    )
     tracemalloc.start()
     self.addCleanup(tracemalloc.stop)
     self.refused()
@@ -830,9 +1032,10 @@ class HostileArchiveTest(ArchiveTestCase):
     full = gzip.compress(tar(member(BINARY + '/x', b'x')))
     with mock.patch.object(formats, 'MAX_ARCHIVE_BYTES', 8 << 20):
       for data in (
-          full + zeros * 9,  # Behind the end of the tar file.
-          gzip.compress(tar(*[member(BINARY + '/x', bytes(1 << 20))] * 9)),
-          gzip.compress(member(BINARY + '/x', size=60 << 20)) + zeros * 60):
+        full + zeros * 9,  # Behind the end of the tar file.
+        gzip.compress(tar(*[member(BINARY + '/x', bytes(1 << 20))] * 9)),
+        gzip.compress(member(BINARY + '/x', size=60 << 20)) + zeros * 60,
+      ):
         self.write(data)
         self.assertIn('unpacks to over', self.refused(stems=()))
 
@@ -845,13 +1048,13 @@ class HostileArchiveTest(ArchiveTestCase):
 
 
 class DamagedArchiveTest(ArchiveTestCase):
-
   def good(self, level=1):
     random_state = np.random.RandomState(0)
     data = np.zeros([10000, 3073], np.uint8)
     data[:, 1:40] = random_state.randint(0, 256, [10000, 39])
     return gzip.compress(
-        tar(member(BINARY + '/test_batch.bin', data.tobytes())), level)
+      tar(member(BINARY + '/test_batch.bin', data.tobytes())), level
+    )
 
   def test_good_before_it_is_damaged(self):
     self.write(self.good())
@@ -880,7 +1083,7 @@ class DamagedArchiveTest(ArchiveTestCase):
     changes = random.Random(0)
     for place in changes.sample(range(len(good) // 2), 10):
       data = bytearray(good)
-      data[place:place + 8] = bytes(255 - b for b in data[place:place + 8])
+      data[place : place + 8] = bytes(255 - b for b in data[place : place + 8])
       with self.subTest(place=place):
         self.write(data)
         self.refused()
@@ -895,10 +1098,12 @@ class DamagedArchiveTest(ArchiveTestCase):
       self.refused()
 
   @parameterized.named_parameters(
-      ('empty', b''), ('text', b'<html>Not Found</html>'),
-      ('tar_without_gzip', tar(member(BINARY + '/test_batch.bin', b'x'))),
-      ('gzip_without_tar', gzip.compress(b'not a tar file' * 100)),
-      ('gzip_of_nothing', gzip.compress(b'')))
+    ('empty', b''),
+    ('text', b'<html>Not Found</html>'),
+    ('tar_without_gzip', tar(member(BINARY + '/test_batch.bin', b'x'))),
+    ('gzip_without_tar', gzip.compress(b'not a tar file' * 100)),
+    ('gzip_of_nothing', gzip.compress(b'')),
+  )
   def test_other_files_are_refused(self, data):
     self.write(data)
     self.refused()
@@ -908,8 +1113,11 @@ class DamagedArchiveTest(ArchiveTestCase):
     self.assertIn(BINARY + '/test_batch.bin', self.refused())
 
   def test_truncated_member_is_named(self):
-    self.write(gzip.compress(tar(
-        member(BINARY + '/test_batch.bin', bytes(3073 * 9999))), 1))
+    self.write(
+      gzip.compress(
+        tar(member(BINARY + '/test_batch.bin', bytes(3073 * 9999))), 1
+      )
+    )
     self.assertIn('test_batch.bin', self.refused())
 
   def test_missing_archive_is_named(self):

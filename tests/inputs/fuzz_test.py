@@ -1,18 +1,17 @@
-"""A few damaged files of every format; tests/tools/format_fuzz.py has thousands."""
+"""A few damaged files of every format; tools/format_fuzz.py has thousands."""
 
 import pathlib
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from tests.tools import format_fuzz
 from tests import helpers
+from tests.tools import format_fuzz
 
 INPUTS = 50
 
 
 class FormatFuzzTest(parameterized.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -34,9 +33,13 @@ class FormatFuzzTest(parameterized.TestCase):
       folder = self.create_tempdir().full_path
       form = format_fuzz.FORMATS[name](folder)
       form.damage(format_fuzz.random.Random(seed))
-      seen.append({path.name: path.read_bytes()
-                   for path in pathlib.Path(folder).rglob('*')
-                   if path.is_file() and path.suffix != '.meta'})
+      seen.append(
+        {
+          path.name: path.read_bytes()
+          for path in pathlib.Path(folder).rglob('*')
+          if path.is_file() and path.suffix != '.meta'
+        }
+      )
     self.assertEqual(seen[0], seen[2])
     self.assertNotEqual(seen[0], seen[1])
 
@@ -65,12 +68,19 @@ class OutcomeTest(parameterized.TestCase):
   """The harness sees what it is to see."""
 
   @parameterized.parameters(
-      (0, 'escaped', 'KeyError'), (1, 'escaped', 'not one line'),
-      (2, 'escaped', 'does not name'), (3, 'escaped', 'took '),
-      (4, 'refused', 'the file: damaged'), (5, 'valid', ''))
+    (0, 'escaped', 'KeyError'),
+    (1, 'escaped', 'not one line'),
+    (2, 'escaped', 'does not name'),
+    (3, 'escaped', 'took '),
+    (4, 'refused', 'the file: damaged'),
+    (5, 'valid', ''),
+  )
   def test_kind_and_detail(self, fault, kind, detail):
-    seed = next(i for i in range(999)
-                if format_fuzz.random.Random(i).randrange(6) == fault)
+    seed = next(
+      i
+      for i in range(999)
+      if format_fuzz.random.Random(i).randrange(6) == fault
+    )
     found = format_fuzz.outcome(_Faulty(''), seed)
     self.assertEqual(found.kind, kind)
     self.assertIn(detail, found.detail)
@@ -80,8 +90,9 @@ class OutcomeTest(parameterized.TestCase):
     self.addCleanup(reader.close)
     self.assertEqual(reader.outcome('metrics.jsonl', None).kind, 'valid')
     reader._process.kill()  # pylint: disable=protected-access
-    self.assertIn('ended the process',
-                  reader.outcome('metrics.jsonl', 0).detail)
+    self.assertIn(
+      'ended the process', reader.outcome('metrics.jsonl', 0).detail
+    )
     self.assertEqual(reader.outcome('metrics.jsonl', None).kind, 'valid')
 
 

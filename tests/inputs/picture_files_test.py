@@ -10,7 +10,6 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow as tf
 
-import graph_resnet9  # pylint: disable=unused-import
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import picture_files as pictures
 
@@ -18,45 +17,61 @@ GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 NOISE = np.random.RandomState(0).randint(256, size=[40, 40, 3]).astype(np.uint8)
 # What the first row and the first column of a file are of the picture, by
 # Exif's orientation: Exif 2.3, 4.6.4.
-SIDES = {1: ('top', 'left'), 2: ('top', 'right'), 3: ('bottom', 'right'),
-         4: ('bottom', 'left'), 5: ('left', 'top'), 6: ('right', 'top'),
-         7: ('right', 'bottom'), 8: ('left', 'bottom')}
+SIDES = {
+  1: ('top', 'left'),
+  2: ('top', 'right'),
+  3: ('bottom', 'right'),
+  4: ('bottom', 'left'),
+  5: ('left', 'top'),
+  6: ('right', 'top'),
+  7: ('right', 'bottom'),
+  8: ('left', 'bottom'),
+}
 
 
 def chunk(kind, content):
-  return (struct.pack('>I', len(content)) + kind + content
-          + struct.pack('>I', zlib.crc32(kind + content)))
+  return (
+    struct.pack('>I', len(content))
+    + kind
+    + content
+    + struct.pack('>I', zlib.crc32(kind + content))
+  )
 
 
 def png(width, height, depth, colour, row, *chunks):
   """A PNG file, all rows of which are the bytes `row`."""
-  return (b'\x89PNG\r\n\x1a\n'
-          + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, depth, colour,
-                                       0, 0, 0))
-          + b''.join(chunks)
-          + chunk(b'IDAT', zlib.compress((b'\0' + row) * min(height, 32)))
-          + chunk(b'IEND', b''))
+  return (
+    b'\x89PNG\r\n\x1a\n'
+    + chunk(
+      b'IHDR', struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
+    )
+    + b''.join(chunks)
+    + chunk(b'IDAT', zlib.compress((b'\0' + row) * min(height, 32)))
+    + chunk(b'IEND', b'')
+  )
 
 
 def exif(value, order):
   """An APP1 segment with an orientation behind another tag."""
   tiff = {'<': b'II*\0', '>': b'MM\0*'}[order] + struct.pack(
-      order + 'IHHHIIHHIHHI', 8, 2, 0x010f, 2, 4, 0, 0x0112, 3, 1, value, 0, 0)
+    order + 'IHHHIIHHIHHI', 8, 2, 0x010F, 2, 4, 0, 0x0112, 3, 1, value, 0, 0
+  )
   return b'\xff\xe1' + struct.pack('>H', len(tiff) + 8) + b'Exif\0\0' + tiff
 
 
 def triangle(size, square):
   """[32, size]: the weights of a square's rows in those of the image."""
   reach = max(square / 32, 1)
-  at = (np.arange(32)[:, None] + .5) * square / 32 - .5
+  at = (np.arange(32)[:, None] + 0.5) * square / 32 - 0.5
   weights = np.maximum(0, 1 - np.abs(np.arange(square) - at) / reach)
   weights /= weights.sum(1, keepdims=True)
-  return np.pad(weights, [(0, 0), ((size - square) // 2,
-                                   size - square - (size - square) // 2)])
+  return np.pad(
+    weights,
+    [(0, 0), ((size - square) // 2, size - square - (size - square) // 2)],
+  )
 
 
 class PicturesTest(parameterized.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -83,55 +98,72 @@ class PicturesTest(parameterized.TestCase):
   def test_image_of_the_data_set_stays_as_it_is(self):
     image = NOISE[:32, :32]
     np.testing.assert_array_equal(
-        self.read(tf.io.encode_png(image).numpy()), image)
+      self.read(tf.io.encode_png(image).numpy()), image
+    )
 
-  @parameterized.parameters((96, 96), (33, 57), (100, 45), (20, 20), (1, 1),
-                            (7, 200))
+  @parameterized.parameters(
+    (96, 96), (33, 57), (100, 45), (20, 20), (1, 1), (7, 200)
+  )
   def test_square_in_the_middle_by_triangles(self, height, width):
     picture = np.random.RandomState(1).randint(256, size=[height, width, 3])
     side = min(height, width)
-    expected = np.einsum('ri,sj,ijc->rsc', triangle(height, side),
-                         triangle(width, side), picture)
+    expected = np.einsum(
+      'ri,sj,ijc->rsc', triangle(height, side), triangle(width, side), picture
+    )
     got = self.read(tf.io.encode_png(picture.astype(np.uint8)).numpy())
-    np.testing.assert_allclose(got, expected, atol=.51)
+    np.testing.assert_allclose(got, expected, atol=0.51)
 
   def test_jpeg_is_the_picture_but_for_its_losses(self):
     y, x = np.mgrid[:64, :64]
     picture = np.stack([2 * x, 255 - 2 * y, x + y], -1).astype(np.uint8)
-    expected = np.einsum('ri,sj,ijc->rsc', triangle(64, 64), triangle(64, 64),
-                         picture)
+    expected = np.einsum(
+      'ri,sj,ijc->rsc', triangle(64, 64), triangle(64, 64), picture
+    )
     for how in (dict(), dict(progressive=True)):
       got = self.read(tf.io.encode_jpeg(picture, quality=98, **how).numpy())
       np.testing.assert_allclose(got, expected, atol=4)
 
   def test_grey_jpeg(self):
-    got = self.read(tf.io.encode_jpeg(
-        np.full([50, 50, 1], 77, np.uint8), format='grayscale').numpy())
+    got = self.read(
+      tf.io.encode_jpeg(
+        np.full([50, 50, 1], 77, np.uint8), format='grayscale'
+      ).numpy()
+    )
     np.testing.assert_array_equal(got, 77)
 
   @parameterized.parameters(
-      (1, GREY, b'\xff' * 4, 255), (1, GREY, b'\0' * 4, 0),
-      (2, GREY, b'\x55' * 8, 85), (4, GREY, b'\x22' * 16, 34),
-      (8, GREY, b'\x99' * 32, 153), (16, GREY, b'\x99\x01' * 32, 153),
-      (8, RGB, b'\x99' * 96, 153), (16, RGB, b'\x99\x01' * 96, 153),
-      (8, GREY_ALPHA, b'\x99\xff' * 32, 153), (8, GREY_ALPHA, b'\0\0' * 32, 255),
-      (8, RGB_ALPHA, b'\0\0\0\0' * 32, 255),
-      (8, RGB_ALPHA, b'\x0a\x0a\x0a\x33' * 32, round(.2 * 10 + .8 * 255)),
-      (16, RGB_ALPHA, b'\x0a\0\x0a\0\x0a\0\x33\x33' * 32, 206))
+    (1, GREY, b'\xff' * 4, 255),
+    (1, GREY, b'\0' * 4, 0),
+    (2, GREY, b'\x55' * 8, 85),
+    (4, GREY, b'\x22' * 16, 34),
+    (8, GREY, b'\x99' * 32, 153),
+    (16, GREY, b'\x99\x01' * 32, 153),
+    (8, RGB, b'\x99' * 96, 153),
+    (16, RGB, b'\x99\x01' * 96, 153),
+    (8, GREY_ALPHA, b'\x99\xff' * 32, 153),
+    (8, GREY_ALPHA, b'\0\0' * 32, 255),
+    (8, RGB_ALPHA, b'\0\0\0\0' * 32, 255),
+    (8, RGB_ALPHA, b'\x0a\x0a\x0a\x33' * 32, round(0.2 * 10 + 0.8 * 255)),
+    (16, RGB_ALPHA, b'\x0a\0\x0a\0\x0a\0\x33\x33' * 32, 206),
+  )
   def test_kinds_of_png(self, depth, colour, row, expected):
     np.testing.assert_array_equal(
-        self.read(png(32, 32, depth, colour, row)), expected)
+      self.read(png(32, 32, depth, colour, row)), expected
+    )
 
   @parameterized.parameters(1, 4, 8)
   def test_palette_with_and_without_a_transparent_colour(self, depth):
     row = {1: b'\xff' * 4, 4: b'\x11' * 16, 8: b'\1' * 32}[depth]
     palette = chunk(b'PLTE', bytes([1, 2, 3, 40, 50, 60]))
     np.testing.assert_array_equal(
-        self.read(png(32, 32, depth, PALETTE, row, palette))[5, 5],
-        [40, 50, 60])
+      self.read(png(32, 32, depth, PALETTE, row, palette))[5, 5], [40, 50, 60]
+    )
     np.testing.assert_array_equal(
-        self.read(png(32, 32, depth, PALETTE, row, palette,
-                      chunk(b'tRNS', b'\xff\0')))[5, 5], 255)
+      self.read(
+        png(32, 32, depth, PALETTE, row, palette, chunk(b'tRNS', b'\xff\0'))
+      )[5, 5],
+      255,
+    )
 
   @parameterized.product(value=list(SIDES), order=['<', '>'])
   def test_turned_by_exif(self, value, order):
@@ -145,22 +177,31 @@ class PicturesTest(parameterized.TestCase):
     stored = stored[:, ::-1] if column in ('bottom', 'right') else stored
     jpeg = tf.io.encode_jpeg(stored, quality=95).numpy()
     got = self.read(jpeg[:2] + exif(value, order) + jpeg[2:])
-    np.testing.assert_allclose(got[8::16, 8::16], picture[16::32, 16::32],
-                               atol=8)
+    np.testing.assert_allclose(
+      got[8::16, 8::16], picture[16::32, 16::32], atol=8
+    )
 
   def test_exif_that_is_damaged_turns_nothing(self):
     jpeg = tf.io.encode_jpeg(NOISE, quality=95).numpy()
     plain = self.read(jpeg)
     whole = exif(6, '<')
-    for body in (whole[4:-20], whole[4:12], b'Exif\0\0',
-                 whole[4:14] + b'\xff' * 8, exif(9, '<')[4:]):
+    for body in (
+      whole[4:-20],
+      whole[4:12],
+      b'Exif\0\0',
+      whole[4:14] + b'\xff' * 8,
+      exif(9, '<')[4:],
+    ):
       segment = b'\xff\xe1' + struct.pack('>H', len(body) + 2) + body
       np.testing.assert_array_equal(
-          self.read(jpeg[:2] + segment + jpeg[2:]), plain)
+        self.read(jpeg[:2] + segment + jpeg[2:]), plain
+      )
 
   def test_truncated_or_damaged_files(self):
-    for contents in (tf.io.encode_png(NOISE).numpy(),
-                     tf.io.encode_jpeg(NOISE, quality=95).numpy()):
+    for contents in (
+      tf.io.encode_png(NOISE).numpy(),
+      tf.io.encode_jpeg(NOISE, quality=95).numpy(),
+    ):
       for size in (8, 9, 20, 30, 100, len(contents) // 2):
         self.refuses(contents[:size], 'damaged or truncated (PNG|JPEG)')
     contents = bytearray(tf.io.encode_png(NOISE).numpy())
@@ -174,11 +215,13 @@ class PicturesTest(parameterized.TestCase):
     self.refuses(png(0, 5, 8, RGB, row), 'damaged')
     jpeg = tf.io.encode_jpeg(NOISE).numpy()
     at = jpeg.index(b'\xff\xc0') + 5
-    self.refuses(jpeg[:at] + struct.pack('>HH', 65000, 65000) + jpeg[at + 4:],
-                 'too large')
+    self.refuses(
+      jpeg[:at] + struct.pack('>HH', 65000, 65000) + jpeg[at + 4 :], 'too large'
+    )
     late = png(60000, 60000, 8, RGB, row)
-    self.refuses(late[:8] + chunk(b'abCd', struct.pack('>II', 1, 1)) + late[8:],
-                 'damaged')
+    self.refuses(
+      late[:8] + chunk(b'abCd', struct.pack('>II', 1, 1)) + late[8:], 'damaged'
+    )
 
   def test_file_that_is_too_large_is_not_read_on(self):
     with open(self.path, 'wb') as f:
@@ -191,10 +234,13 @@ class PicturesTest(parameterized.TestCase):
     self.refuses(b'', 'an empty file')
     for contents in (b'text\n' * 9, b'GIF89a' + bytes(99), b'\x89PNG\r\n\x1a'):
       self.refuses(contents, 'neither PNG nor JPEG')
-    for path, expected in ((str(self.path.parent), 'Is a directory'),
-                           (str(self.path) + '/x', 'Not a directory'),
-                           ('/no/such.png', 'No such file'),
-                           ('a\0b', 'null'), ('/dev/zero', 'neither')):
+    for path, expected in (
+      (str(self.path.parent), 'Is a directory'),
+      (str(self.path) + '/x', 'Not a directory'),
+      ('/no/such.png', 'No such file'),
+      ('a\0b', 'null'),
+      ('/dev/zero', 'neither'),
+    ):
       with self.assertRaisesRegex(UserError, expected):
         self.reader.read(path)
 
@@ -205,8 +251,9 @@ class PicturesTest(parameterized.TestCase):
     os.write(write_end, contents)
     os.close(write_end)
     np.testing.assert_array_equal(
-        self.reader.read('/dev/fd/%d' % read_end),
-        self.reader.read(str(self.path)))
+      self.reader.read('/dev/fd/%d' % read_end),
+      self.reader.read(str(self.path)),
+    )
     os.close(read_end)
 
 

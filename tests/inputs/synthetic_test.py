@@ -10,7 +10,6 @@ SEED = 11
 
 
 class SplitTest(parameterized.TestCase):
-
   def test_same_seed_gives_the_same_images(self):
     one, two = synthetic.split(50, SEED), synthetic.split(50, SEED)
     np.testing.assert_array_equal(one.images, two.images)
@@ -48,14 +47,16 @@ class SplitTest(parameterized.TestCase):
 
   def test_train_and_test_images_are_different(self):
     (train, train_seed), (test, test_seed) = (
-        synthetic.SPLITS['train'], synthetic.SPLITS['test'])
+      synthetic.SPLITS['train'],
+      synthetic.SPLITS['test'],
+    )
     self.assertEqual((train, test), (10000, 2000))
     one, two = (synthetic.split(200, seed) for seed in (train_seed, test_seed))
     flat = np.concatenate([one.images, two.images]).reshape(400, -1)
     self.assertLen(np.unique(flat, axis=0), 400)
 
 
-def softmax_regression(images, labels, train, steps=80, ridge=.1):
+def softmax_regression(images, labels, train, steps=80, ridge=0.1):
   """Test accuracies on the way to the best linear classifier of the pixels.
 
   Multinomial logistic regression on standardised pixels, by Nesterov's
@@ -67,7 +68,7 @@ def softmax_regression(images, labels, train, steps=80, ridge=.1):
   direction = np.ones(x.shape[1], np.float32)
   for _ in range(10):
     direction = seen.T @ (seen @ (direction / np.linalg.norm(direction)))
-  rate = 1 / (.5 * 1.1 * np.linalg.norm(direction) / train + ridge)
+  rate = 1 / (0.5 * 1.1 * np.linalg.norm(direction) / train + ridge)
   weights = before = np.zeros([x.shape[1], 10], np.float32)
   accuracies = []
   for step in range(steps):
@@ -87,10 +88,12 @@ def patch_accuracy(images, labels, train, size=10, stride=3, filters=64):
   The filters are patches of the first images, all in grey and normalised, as
   one random convolution followed by pooling over the image.
   """
+
   def patches(images):
     grey = images.mean(3, dtype=np.float32)
     parts = np.lib.stride_tricks.sliding_window_view(
-        grey, (size, size), (1, 2))[:, ::stride, ::stride]
+      grey, (size, size), (1, 2)
+    )[:, ::stride, ::stride]
     parts = parts.reshape(len(images), -1, size * size)
     parts = parts - parts.mean(2, keepdims=True)
     return parts / (parts.std(2, keepdims=True) + 10)
@@ -100,14 +103,16 @@ def patch_accuracy(images, labels, train, size=10, stride=3, filters=64):
   kernel = first[np.arange(filters), chosen].T / size**2
   pooled = []
   for begin in range(0, len(images), 250):
-    match = np.abs(patches(images[begin:begin + 250]) @ kernel)
-    pooled.append(np.concatenate([match.max(1), match.mean(1), match.std(1)],
-                                 1))
+    match = np.abs(patches(images[begin : begin + 250]) @ kernel)
+    pooled.append(
+      np.concatenate([match.max(1), match.mean(1), match.std(1)], 1)
+    )
   x = np.concatenate(pooled)
   x = np.c_[(x - x[:train].mean(0)) / x[:train].std(0), np.ones(len(x))]
   seen, one_hot = x[:train], np.eye(10)[labels[:train]]
-  weights = np.linalg.solve(seen.T @ seen + 100 * np.eye(x.shape[1]),
-                            seen.T @ one_hot)
+  weights = np.linalg.solve(
+    seen.T @ seen + 100 * np.eye(x.shape[1]), seen.T @ one_hot
+  )
   return ((x[train:] @ weights).argmax(1) == labels[train:]).mean()
 
 
@@ -122,12 +127,12 @@ class TaskTest(absltest.TestCase):
   def test_classes_are_balanced(self):
     share = np.bincount(self.labels, minlength=10) / 10000
     self.assertLen(share, 10)
-    self.assertBetween(share.min(), .07, .13)
-    self.assertBetween(share.max(), .07, .13)
+    self.assertBetween(share.min(), 0.07, 0.13)
+    self.assertBetween(share.max(), 0.07, 0.13)
 
   def test_order_tells_nothing(self):
     repeated = (self.labels[1:] == self.labels[:-1]).mean()
-    self.assertBetween(repeated, .08, .12)
+    self.assertBetween(repeated, 0.08, 0.12)
 
   def test_images_are_neither_dark_nor_flat(self):
     images = self.images[:1000].astype(np.float64)
@@ -135,21 +140,23 @@ class TaskTest(absltest.TestCase):
     self.assertGreater(images.std(axis=(1, 2)).mean(), 20)
 
   def test_pixels_tell_a_linear_classifier_little(self):
-    accuracies = softmax_regression(self.images[:6000], self.labels[:6000],
-                                    train=5000)
-    self.assertLess(max(accuracies), .25)
+    accuracies = softmax_regression(
+      self.images[:6000], self.labels[:6000], train=5000
+    )
+    self.assertLess(max(accuracies), 0.25)
 
   def test_the_linear_classifier_would_find_what_pixels_tell(self):
     images = self.images[:3000].copy()
     images[np.arange(3000), 20, self.labels[:3000] * 3] = 255
     accuracies = softmax_regression(images, self.labels[:3000], train=2000)
-    self.assertGreater(max(accuracies), .8)
+    self.assertGreater(max(accuracies), 0.8)
 
   def test_patches_tell_much_more(self):
     # Chance is .10; without the shapes this is chance too.
-    accuracy = patch_accuracy(self.images[:3000], self.labels[:3000],
-                              train=2000)
-    self.assertGreater(accuracy, .3)
+    accuracy = patch_accuracy(
+      self.images[:3000], self.labels[:3000], train=2000
+    )
+    self.assertGreater(accuracy, 0.3)
 
 
 if __name__ == '__main__':

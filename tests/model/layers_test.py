@@ -4,8 +4,6 @@ import os
 
 from absl.testing import absltest
 import numpy as np
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.model import layers
@@ -41,12 +39,12 @@ def numpy_conv(x, kernel):
   for row in range(x.shape[1]):
     for column in range(x.shape[2]):
       out[:, row, column] = np.tensordot(
-          padded[:, row:row + size, column:column + size], kernel, 3)
+        padded[:, row : row + size, column : column + size], kernel, 3
+      )
   return out
 
 
 class LayersTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
     self.random = np.random.RandomState(3)
@@ -54,8 +52,11 @@ class LayersTest(absltest.TestCase):
 
   def test_conv_is_a_correlation_with_zero_padding(self):
     for size in (3, 1):
-      with self.subTest(size=size), \
-          tf.Graph().as_default(), tf.Session() as session:
+      with (
+        self.subTest(size=size),
+        tf.Graph().as_default(),
+        tf.Session() as session,
+      ):
         out = layers.conv(tf.constant(self.x), 7, size)
         session.run(tf.global_variables_initializer())
         out, kernel = session.run([out, tf.global_variables()[0]])
@@ -67,7 +68,7 @@ class LayersTest(absltest.TestCase):
     with tf.Graph().as_default(), tf.Session() as session:
       out = layers.whitened(tf.constant(x), filters)
       self.assertEqual(tf.trainable_variables(), [])
-      kernel, = tf.global_variables()
+      (kernel,) = tf.global_variables()
       self.assertEqual(kernel.op.name, 'whitening/kernel')
       session.run(tf.global_variables_initializer())
       out, kernel = session.run([out, kernel])
@@ -77,7 +78,7 @@ class LayersTest(absltest.TestCase):
   def test_whitened_without_filters_waits_for_a_checkpoint(self):
     with tf.Graph().as_default(), tf.Session() as session:
       out = layers.whitened(tf.constant(self.x[..., :3]))
-      kernel, = tf.global_variables()
+      (kernel,) = tf.global_variables()
       session.run(tf.global_variables_initializer())
       self.assertFalse(session.run(out).any())
       kernel.load(np.ones([3, 3, 3, 27], np.float32), session)
@@ -93,23 +94,31 @@ class LayersTest(absltest.TestCase):
       out = session.run([out] + tf.get_collection(tf.GraphKeys.UPDATE_OPS))[0]
       moving = {v.op.name: session.run(v) for v in tf.global_variables()}
     np.testing.assert_allclose(
-        out, (x - mean) / np.sqrt(variance + 1e-5), atol=1e-4)
-    np.testing.assert_allclose(moving['bn/moving_mean'], .1 * mean, rtol=1e-4)
+      out, (x - mean) / np.sqrt(variance + 1e-5), atol=1e-4
+    )
+    np.testing.assert_allclose(moving['bn/moving_mean'], 0.1 * mean, rtol=1e-4)
     np.testing.assert_allclose(
-        moving['bn/moving_variance'],
-        .9 + .1 * variance * count / (count - 1), rtol=1e-4)
+      moving['bn/moving_variance'],
+      0.9 + 0.1 * variance * count / (count - 1),
+      rtol=1e-4,
+    )
 
   def test_batch_norm_at_evaluation_uses_the_moving_statistics(self):
     with tf.Graph().as_default(), tf.Session() as session:
       out = layers.batch_norm(tf.constant(self.x), training=False)
       session.run(tf.global_variables_initializer())
-      values = {'bn/gamma': 2, 'bn/beta': 3, 'bn/moving_mean': 4,
-                'bn/moving_variance': 5}
+      values = {
+        'bn/gamma': 2,
+        'bn/beta': 3,
+        'bn/moving_mean': 4,
+        'bn/moving_variance': 5,
+      }
       for variable in tf.global_variables():
         variable.load(np.full(5, values[variable.op.name], np.float32), session)
       out = session.run(out)
     np.testing.assert_allclose(
-        out, 2 * (self.x - 4) / np.sqrt(5 + 1e-5) + 3, atol=1e-4)
+      out, 2 * (self.x - 4) / np.sqrt(5 + 1e-5) + 3, atol=1e-4
+    )
 
   def test_max_pool_takes_the_maximum_of_each_window(self):
     with tf.Graph().as_default(), tf.Session() as session:
@@ -126,14 +135,15 @@ class LayersTest(absltest.TestCase):
     np.testing.assert_allclose(out, x @ kernel, atol=1e-5)
 
   def test_celu_and_its_gradient(self):
-    x = np.array([-5, -.3, -1e-3, 0, 1e-3, .3, 5], np.float32)
-    bend = np.exp(np.minimum(x, 0).astype(np.float64) / .3)
+    x = np.array([-5, -0.3, -1e-3, 0, 1e-3, 0.3, 5], np.float32)
+    bend = np.exp(np.minimum(x, 0).astype(np.float64) / 0.3)
     with tf.Graph().as_default(), tf.Session() as session:
       features = tf.constant(x)
       out = layers.activation(features, 'celu')
       out, gradient = session.run([out, tf.gradients(out, features)[0]])
     np.testing.assert_allclose(
-        out, np.maximum(x, 0) + .3 * (bend - 1), rtol=1e-5)
+      out, np.maximum(x, 0) + 0.3 * (bend - 1), rtol=1e-5
+    )
     # exp(x / 0.3) below 0, and 1 from there: no kink at 0.
     np.testing.assert_allclose(gradient, bend, rtol=1e-5, atol=1e-7)
     self.assertEqual(out[3], 0)
@@ -148,18 +158,23 @@ class LayersTest(absltest.TestCase):
   def test_gamma_that_does_not_train_is_one_and_no_variable(self):
     for ghost_batch in (0, 2):
       for training in (True, False):
-        with self.subTest(ghost_batch=ghost_batch, training=training), \
-            tf.Graph().as_default():
+        with (
+          self.subTest(ghost_batch=ghost_batch, training=training),
+          tf.Graph().as_default(),
+        ):
           layers.batch_norm(tf.constant(self.x), training, False, ghost_batch)
-          self.assertEqual([v.op.name for v in tf.trainable_variables()],
-                           ['bn/beta'])
+          self.assertEqual(
+            [v.op.name for v in tf.trainable_variables()], ['bn/beta']
+          )
           self.assertCountEqual(
-              [v.op.name for v in tf.global_variables()],
-              ['bn/beta', 'bn/moving_mean', 'bn/moving_variance'])
+            [v.op.name for v in tf.global_variables()],
+            ['bn/beta', 'bn/moving_mean', 'bn/moving_variance'],
+          )
 
   def test_biases_are_the_betas_once_each(self):
     for ghost_batch in (0, 2):
       with self.subTest(ghost_batch=ghost_batch), tf.Graph().as_default():
+
         def tower(training):
           x = tf.constant(self.x)
           for name in ('first', 'second'):
@@ -173,31 +188,35 @@ class LayersTest(absltest.TestCase):
           with tf.variable_scope(tf.get_variable_scope(), reuse=True):
             tower(training)
           self.assertEqual(biases(), expected)
-        self.assertContainsSubset(tf.get_collection(tf.GraphKeys.BIASES),
-                                  tf.trainable_variables())
+        self.assertContainsSubset(
+          tf.get_collection(tf.GraphKeys.BIASES), tf.trainable_variables()
+        )
 
 
 def ghost_forward(x, gamma, beta, ghost_batch):
   """Each group of consecutive examples by its own mean and biased variance."""
   out = np.empty_like(x)
   for first in range(0, len(x), ghost_batch):
-    group = x[first:first + ghost_batch]
+    group = x[first : first + ghost_batch]
     deviation = group - group.mean((0, 1, 2))
-    scale = gamma / np.sqrt((deviation ** 2).mean((0, 1, 2)) + 1e-5)
-    out[first:first + ghost_batch] = deviation * scale + beta
+    scale = gamma / np.sqrt((deviation**2).mean((0, 1, 2)) + 1e-5)
+    out[first : first + ghost_batch] = deviation * scale + beta
   return out
 
 
 class GhostBatchNormTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
     # Groups of 4 with means of their own, which whole-batch statistics miss.
-    self.x = noise(12, 3, 2, 5) * 2 + np.repeat(
-        [-1, 0, 4], 4)[:, None, None, None].astype(np.float32)
+    self.x = noise(12, 3, 2, 5) * 2 + np.repeat([-1, 0, 4], 4)[
+      :, None, None, None
+    ].astype(np.float32)
     self.values = dict(
-        gamma=noise(5, seed=4), beta=noise(5, seed=5),
-        moving_mean=noise(5, seed=6), moving_variance=noise(5, seed=7) ** 2)
+      gamma=noise(5, seed=4),
+      beta=noise(5, seed=5),
+      moving_mean=noise(5, seed=6),
+      moving_variance=noise(5, seed=7) ** 2,
+    )
 
   def test_normalises_each_group_by_its_own_statistics(self):
     with tf.Graph().as_default(), tf.Session() as session:
@@ -205,18 +224,25 @@ class GhostBatchNormTest(absltest.TestCase):
       load(session, **self.values)
       out = session.run(out)
     np.testing.assert_allclose(
-        out, ghost_forward(self.x.astype(np.float64), self.values['gamma'],
-                           self.values['beta'], 4), atol=1e-5)
+      out,
+      ghost_forward(
+        self.x.astype(np.float64), self.values['gamma'], self.values['beta'], 4
+      ),
+      atol=1e-5,
+    )
 
   def test_gamma_that_does_not_train_leaves_only_beta(self):
     with tf.Graph().as_default(), tf.Session() as session:
       out = layers.batch_norm(
-          tf.constant(self.x), True, train_gamma=False, ghost_batch=4)
+        tf.constant(self.x), True, train_gamma=False, ghost_batch=4
+      )
       load(session, **self.values)
       out = session.run(out)
     np.testing.assert_allclose(
-        out, ghost_forward(self.x.astype(np.float64), 1., self.values['beta'],
-                           4), atol=1e-5)
+      out,
+      ghost_forward(self.x.astype(np.float64), 1.0, self.values['beta'], 4),
+      atol=1e-5,
+    )
 
   def test_moving_statistics_get_the_mean_over_the_groups(self):
     with tf.Graph().as_default(), tf.Session() as session:
@@ -226,18 +252,25 @@ class GhostBatchNormTest(absltest.TestCase):
       moving = {v.op.name: session.run(v) for v in tf.global_variables()}
     groups = self.x.astype(np.float64).reshape(3, 4 * 3 * 2, 5)
     np.testing.assert_allclose(
-        moving['bn/moving_mean'], .9 * self.values['moving_mean']
-        + .1 * groups.mean(1).mean(0), rtol=1e-4)
+      moving['bn/moving_mean'],
+      0.9 * self.values['moving_mean'] + 0.1 * groups.mean(1).mean(0),
+      rtol=1e-4,
+    )
     # ddof=1: unbiased, over the elements of a group.
     np.testing.assert_allclose(
-        moving['bn/moving_variance'], .9 * self.values['moving_variance']
-        + .1 * groups.var(1, ddof=1).mean(0), rtol=1e-4)
+      moving['bn/moving_variance'],
+      0.9 * self.values['moving_variance']
+      + 0.1 * groups.var(1, ddof=1).mean(0),
+      rtol=1e-4,
+    )
 
   def test_gradients_are_the_differences_of_the_outputs(self):
     x = self.x[:6, :2, :2, :3]
     direction = noise(*x.shape, seed=8).astype(np.float64)
-    point = [value.astype(np.float64) for value in (
-        x, self.values['gamma'][:3], self.values['beta'][:3])]
+    point = [
+      value.astype(np.float64)
+      for value in (x, self.values['gamma'][:3], self.values['beta'][:3])
+    ]
 
     def difference(which, index):
       moved = [value.copy() for value in point], [v.copy() for v in point]
@@ -251,8 +284,10 @@ class GhostBatchNormTest(absltest.TestCase):
       out = layers.batch_norm(images, True, ghost_batch=2)
       named = {v.op.name: v for v in tf.trainable_variables()}
       gradients = tf.gradients(
-          out, [images, named['bn/gamma'], named['bn/beta']],
-          direction.astype(np.float32))
+        out,
+        [images, named['bn/gamma'], named['bn/beta']],
+        direction.astype(np.float32),
+      )
       load(session, gamma=point[1], beta=point[2])
       gradients = session.run(gradients)
     for which, got in enumerate(gradients):
@@ -268,9 +303,13 @@ class GhostBatchNormTest(absltest.TestCase):
         for variable in tf.global_variables():
           self.assertEqual(variable.op.type, 'VarHandleOp')
           self.assertEqual(variable.dtype, tf.float32)
-        found.append((
+        found.append(
+          (
             {v.op.name: v.shape for v in tf.global_variables()},
-            [v.op.name for v in tf.trainable_variables()], biases()))
+            [v.op.name for v in tf.trainable_variables()],
+            biases(),
+          )
+        )
     self.assertEqual(*found)
 
   def test_one_group_is_the_plain_layer(self):
@@ -280,12 +319,13 @@ class GhostBatchNormTest(absltest.TestCase):
         images = tf.constant(self.x)
         out = layers.batch_norm(images, True, ghost_batch=ghost_batch)
         weights = tf.constant(noise(*self.x.shape, seed=8))
-        gradient, = tf.gradients(out, images, weights)
+        (gradient,) = tf.gradients(out, images, weights)
         load(session, **self.values)
         found.append(session.run([out, gradient]))
         session.run(update_ops())
-        found[-1] += session.run(sorted(
-            tf.global_variables(), key=lambda v: v.op.name))
+        found[-1] += session.run(
+          sorted(tf.global_variables(), key=lambda v: v.op.name)
+        )
     for plain, ghost in zip(*found):
       np.testing.assert_allclose(ghost, plain, atol=1e-6)
 
@@ -295,13 +335,18 @@ class GhostBatchNormTest(absltest.TestCase):
       layers.batch_norm(tf.constant(self.x), True, ghost_batch=4)
       load(session, **self.values)
       session.run(update_ops())
-      values = {v.op.name: session.run(v).astype(np.float64)
-                for v in tf.global_variables()}
+      values = {
+        v.op.name: session.run(v).astype(np.float64)
+        for v in tf.global_variables()
+      }
       tf.train.Saver().save(session, prefix, write_meta_graph=False)
     scale = values['bn/gamma'] / np.sqrt(values['bn/moving_variance'] + 1e-5)
     for static in (None, 1, 5, 7):
-      with self.subTest(static=static), \
-          tf.Graph().as_default(), tf.Session() as session:
+      with (
+        self.subTest(static=static),
+        tf.Graph().as_default(),
+        tf.Session() as session,
+      ):
         images = tf.placeholder(tf.float32, [static, 3, 2, 5])
         out = layers.batch_norm(images, False, ghost_batch=4)
         self.assertEqual(update_ops(), [])
@@ -309,9 +354,10 @@ class GhostBatchNormTest(absltest.TestCase):
         for count in (1, 5, 7) if static is None else (static,):
           x = self.x[:count]
           np.testing.assert_allclose(
-              session.run(out, {images: x}),
-              (x - values['bn/moving_mean']) * scale + values['bn/beta'],
-              atol=1e-4)
+            session.run(out, {images: x}),
+            (x - values['bn/moving_mean']) * scale + values['bn/beta'],
+            atol=1e-4,
+          )
 
   def test_a_batch_that_is_no_multiple_is_named(self):
     with tf.Graph().as_default():
@@ -325,25 +371,30 @@ class GhostBatchNormTest(absltest.TestCase):
         layers.batch_norm(images, True, ghost_batch=4)
 
   def test_half_precision_keeps_statistics_in_float32(self):
-    expected = ghost_forward(self.x.astype(np.float64), self.values['gamma'],
-                             self.values['beta'], 4)
+    expected = ghost_forward(
+      self.x.astype(np.float64), self.values['gamma'], self.values['beta'], 4
+    )
     mean = self.x.reshape(3, -1, 5).mean((0, 1), dtype=np.float64)
     for dtype, tolerance in ((tf.float16, 1e-2), (tf.bfloat16, 8e-2)):
-      with self.subTest(dtype=dtype), \
-          tf.Graph().as_default(), tf.Session() as session:
+      with (
+        self.subTest(dtype=dtype),
+        tf.Graph().as_default(),
+        tf.Session() as session,
+      ):
         images = tf.cast(tf.constant(self.x), dtype)
         out = layers.batch_norm(images, True, ghost_batch=4)
         self.assertEqual(out.dtype, dtype)
-        gradient, = tf.gradients(out, images)
+        (gradient,) = tf.gradients(out, images)
         self.assertEqual(gradient.dtype, dtype)
-        load(session, **{**self.values, 'moving_mean': 0.})
+        load(session, **{**self.values, 'moving_mean': 0.0})
         out, _ = session.run([tf.cast(out, tf.float32), gradient])
         np.testing.assert_allclose(out, expected, atol=tolerance)
         session.run(update_ops())
-        stored, = (v for v in tf.global_variables() if 'mean' in v.op.name)
+        (stored,) = (v for v in tf.global_variables() if 'mean' in v.op.name)
         self.assertEqual(stored.dtype, tf.float32)
         np.testing.assert_allclose(
-            session.run(stored), .1 * mean, atol=tolerance / 10)
+          session.run(stored), 0.1 * mean, atol=tolerance / 10
+        )
 
 
 if __name__ == '__main__':

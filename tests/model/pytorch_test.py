@@ -4,9 +4,6 @@ import importlib.util
 import json
 
 from absl.testing import absltest
-import numpy as np
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.model import average
@@ -28,32 +25,45 @@ MOVEMENT_TOLERANCES = {'dawn24': 3e-2, 'fast10': 1e-2}
 def loss_of(recipe, before, images, labels):
   """The training loss; makes the variables."""
   logits = resnet9.logits(
-      images, training=True, width=reference.WIDTH,
-      logit_scale=recipe.logit_scale, activation=recipe.activation,
-      pool_before_bn=recipe.pool_before_bn, train_gamma=recipe.train_gamma,
-      ghost_batch=(
-          reference.BATCH // recipe.groups if recipe.groups > 1 else 0),
-      whitening=recipe.whitening, filters=before.get('prep/whitening/kernel'))
+    images,
+    training=True,
+    width=reference.WIDTH,
+    logit_scale=recipe.logit_scale,
+    activation=recipe.activation,
+    pool_before_bn=recipe.pool_before_bn,
+    train_gamma=recipe.train_gamma,
+    ghost_batch=(reference.BATCH // recipe.groups if recipe.groups > 1 else 0),
+    whitening=recipe.whitening,
+    filters=before.get('prep/whitening/kernel'),
+  )
   return tf.reduce_mean(
-      losses.cross_entropy(logits, labels, recipe.label_smoothing))
+    losses.cross_entropy(logits, labels, recipe.label_smoothing)
+  )
 
 
 def step_of(recipe, loss):
   """(The train op, followed by that of the averages; what they change)."""
   step = tf.train.get_or_create_global_step()
   rate = optimizer.learning_rate(
-      step, recipe.steps_per_epoch, list(recipe.knots), list(recipe.rates))
-  variables = [v for v in tf.global_variables() if v.dtype == tf.float32
-               and 'whitening' not in v.op.name]
-  train_op = optimizer.train_op(loss, rate, reference.MOMENTUM,
-                                reference.WEIGHT_DECAY, recipe.bias_lr_scale)
+    step, recipe.steps_per_epoch, list(recipe.knots), list(recipe.rates)
+  )
+  variables = [
+    v
+    for v in tf.global_variables()
+    if v.dtype == tf.float32 and 'whitening' not in v.op.name
+  ]
+  train_op = optimizer.train_op(
+    loss, rate, reference.MOMENTUM, reference.WEIGHT_DECAY, recipe.bias_lr_scale
+  )
   if not recipe.average_steps:
     return train_op, variables
   with tf.control_dependencies([train_op]):
-    op, _ = average.averaging_op(variables, step.read_value(),
-                                 recipe.average_decay, recipe.average_steps)
-  return op, variables + [v for v in tf.global_variables()
-                          if v.op.name.endswith(reference.AVERAGE)]
+    op, _ = average.averaging_op(
+      variables, step.read_value(), recipe.average_decay, recipe.average_steps
+    )
+  return op, variables + [
+    v for v in tf.global_variables() if v.op.name.endswith(reference.AVERAGE)
+  ]
 
 
 def run_tensorflow(recipe):
@@ -69,19 +79,21 @@ def run_tensorflow(recipe):
       name = variable.op.name.replace(reference.AVERAGE, '')
       if name in before:
         variable.load(before[name], session)
-    values = [session.run([loss, op], {images: x, labels: y})[0]
-              for x, y in reference.batches(recipe)]
+    values = [
+      session.run([loss, op], {images: x, labels: y})[0]
+      for x, y in reference.batches(recipe)
+    ]
     after = {v.op.name: session.run(v) for v in variables}
   return reference.summary(values, before, after)
 
 
 class PytorchTest(absltest.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.ours = {name: run_tensorflow(recipe)
-                for name, recipe in reference.RECIPES.items()}
+    cls.ours = {
+      name: run_tensorflow(recipe) for name, recipe in reference.RECIPES.items()
+    }
 
   def check(self, recipe, theirs):
     ours = self.ours[recipe]

@@ -4,20 +4,27 @@ import zlib
 
 from absl.testing import absltest
 import numpy as np
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.model import layers
 from graph_resnet9.model import resnet9
 
-BLOCKS = ('prep', 'layer1', 'layer1/residual/res1', 'layer1/residual/res2',
-          'layer2', 'layer3', 'layer3/residual/res1', 'layer3/residual/res2')
+BLOCKS = (
+  'prep',
+  'layer1',
+  'layer1/residual/res1',
+  'layer1/residual/res2',
+  'layer2',
+  'layer3',
+  'layer3/residual/res1',
+  'layer3/residual/res2',
+)
 
 
 # flags/fast10.flags, without the numbers.
-FAST10 = dict(activation='celu', pool_before_bn=True, train_gamma=False,
-              whitening=True)
+FAST10 = dict(
+  activation='celu', pool_before_bn=True, train_gamma=False, whitening=True
+)
 
 
 def images(batch=2):
@@ -37,12 +44,14 @@ def load_noise(session):
   for variable in tf.trainable_variables():
     seed = zlib.crc32(variable.op.name.encode())
     fan_in = max(1, int(np.prod(variable.shape.as_list()[:-1])))
-    variable.load(noise(*variable.shape.as_list(), seed=seed) / fan_in ** .5,
-                  session)
+    variable.load(
+      noise(*variable.shape.as_list(), seed=seed) / fan_in**0.5, session
+    )
 
 
 def published(x, width):
   """The network in dawn.py's order: the pool comes after the ReLU."""
+
   def block(x, channels):
     x = layers.batch_norm(layers.conv(x, channels), training=True)
     return tf.nn.relu(x)
@@ -62,34 +71,43 @@ def published(x, width):
   with tf.variable_scope('layer3'):
     x = residual(layers.max_pool(block(x, 8 * width), 2), 8 * width)
   x = tf.reshape(layers.max_pool(x, 4), [-1, 8 * width])
-  return layers.linear(x, 10) * .125
+  return layers.linear(x, 10) * 0.125
 
 
 class Resnet9Test(absltest.TestCase):
-
   def test_has_the_published_number_of_parameters(self):
     with tf.Graph().as_default():
       resnet9.logits(images(), training=True)
       trainable = tf.trainable_variables()
       self.assertEqual(sizes(trainable), 6573120)
       self.assertEqual(
-          sizes(v for v in trainable if v.op.name.endswith('kernel')), 6568640)
+        sizes(v for v in trainable if v.op.name.endswith('kernel')), 6568640
+      )
 
   def test_variables_have_the_documented_names_and_nothing_else(self):
     with tf.Graph().as_default():
       resnet9.logits(images(), training=False, width=4)
       expected = ['linear/kernel'] + [
-          block + '/' + name for block in BLOCKS for name in (
-              'conv/kernel', 'bn/gamma', 'bn/beta', 'bn/moving_mean',
-              'bn/moving_variance')]
+        block + '/' + name
+        for block in BLOCKS
+        for name in (
+          'conv/kernel',
+          'bn/gamma',
+          'bn/beta',
+          'bn/moving_mean',
+          'bn/moving_variance',
+        )
+      ]
       self.assertCountEqual(
-          [v.op.name for v in tf.global_variables()], expected)
+        [v.op.name for v in tf.global_variables()], expected
+      )
 
   def test_variables_are_resource_variables_in_float32_at_any_precision(self):
     for precision in ('float32', 'float16', 'bfloat16'):
       with self.subTest(precision=precision), tf.Graph().as_default():
         logits = resnet9.logits(
-            images(), training=True, width=4, precision=precision)
+          images(), training=True, width=4, precision=precision
+        )
         self.assertEqual(logits.dtype, tf.float32)
         for variable in tf.global_variables():
           self.assertEqual(variable.dtype, tf.float32, variable.name)
@@ -98,10 +116,19 @@ class Resnet9Test(absltest.TestCase):
   def test_convolutions_and_product_work_in_the_precision(self):
     for precision in ('float32', 'float16', 'bfloat16'):
       with self.subTest(precision=precision), tf.Graph().as_default() as graph:
-        resnet9.logits(images(), training=True, width=4, precision=precision,
-                       whitening=True, ghost_batch=1)
-        found = [op.outputs[0].dtype for op in graph.get_operations()
-                 if op.type in ('Conv2D', 'MatMul', 'Relu', 'MaxPool')]
+        resnet9.logits(
+          images(),
+          training=True,
+          width=4,
+          precision=precision,
+          whitening=True,
+          ghost_batch=1,
+        )
+        found = [
+          op.outputs[0].dtype
+          for op in graph.get_operations()
+          if op.type in ('Conv2D', 'MatMul', 'Relu', 'MaxPool')
+        ]
         self.assertLen(found, 9 + 1 + 8 + 4)
         self.assertEqual(set(found), {tf.as_dtype(precision)})
 
@@ -123,13 +150,15 @@ class Resnet9Test(absltest.TestCase):
     with tf.Graph().as_default(), tf.Session() as session:
       resnet9.logits(images(), training=True, width=32)
       session.run(tf.global_variables_initializer())
-      for name, fan_in in (('layer3/conv/kernel', 9 * 128),
-                           ('linear/kernel', 256)):
+      for name, fan_in in (
+        ('layer3/conv/kernel', 9 * 128),
+        ('linear/kernel', 256),
+      ):
         kernel = session.run(tf.global_variables(name)[0])
-        bound = fan_in ** -.5
+        bound = fan_in**-0.5
         self.assertLessEqual(np.abs(kernel).max(), bound)
-        self.assertGreater(np.abs(kernel).max(), .99 * bound)
-        self.assertAlmostEqual(kernel.std() * 3 ** .5 / bound, 1, delta=.03)
+        self.assertGreater(np.abs(kernel).max(), 0.99 * bound)
+        self.assertAlmostEqual(kernel.std() * 3**0.5 / bound, 1, delta=0.03)
 
   def test_wrong_image_shape_is_named(self):
     with tf.Graph().as_default():
@@ -148,13 +177,16 @@ class Resnet9Test(absltest.TestCase):
     results = []
     # One thread: no order of summation is left to chance.
     config = tf.ConfigProto(intra_op_parallelism_threads=1)
-    for network in (lambda x: published(x, 4),
-                    lambda x: resnet9.logits(x, training=True, width=4)):
+    for network in (
+      lambda x: published(x, 4),
+      lambda x: resnet9.logits(x, training=True, width=4),
+    ):
       with tf.Graph().as_default(), tf.Session(config=config) as session:
         logits = network(tf.constant(noise(4, 32, 32, 3)))
         variables = tf.trainable_variables()
         gradients = tf.gradients(
-            logits, variables, tf.constant(noise(4, 10, seed=1)))
+          logits, variables, tf.constant(noise(4, 10, seed=1))
+        )
         session.run(tf.global_variables_initializer())
         load_noise(session)
         named = {v.op.name: g for v, g in zip(variables, gradients)}
@@ -166,13 +198,19 @@ class Resnet9Test(absltest.TestCase):
 
 
 class Fast10Test(absltest.TestCase):
-
   def test_variables_are_those_without_gamma_and_the_whitening(self):
     with tf.Graph().as_default():
       resnet9.logits(images(), training=True, width=4, ghost_batch=1, **FAST10)
       expected = ['prep/whitening/kernel', 'linear/kernel'] + [
-          block + '/' + name for block in BLOCKS for name in (
-              'conv/kernel', 'bn/beta', 'bn/moving_mean', 'bn/moving_variance')]
+        block + '/' + name
+        for block in BLOCKS
+        for name in (
+          'conv/kernel',
+          'bn/beta',
+          'bn/moving_mean',
+          'bn/moving_variance',
+        )
+      ]
       shapes = {v.op.name: v.shape for v in tf.global_variables()}
       self.assertCountEqual(shapes, expected)
       self.assertEqual(shapes['prep/whitening/kernel'], [3, 3, 3, 27])
@@ -180,8 +218,15 @@ class Fast10Test(absltest.TestCase):
       self.assertEqual(shapes['layer1/conv/kernel'], [3, 3, 4, 8])
 
   def test_has_the_number_of_parameters_counted_by_hand(self):
-    kernels = (27 * 64 + 9 * 64 * 128 + 2 * 9 * 128 * 128 + 9 * 128 * 256
-               + 9 * 256 * 512 + 2 * 9 * 512 * 512 + 512 * 10)
+    kernels = (
+      27 * 64
+      + 9 * 64 * 128
+      + 2 * 9 * 128 * 128
+      + 9 * 128 * 256
+      + 9 * 256 * 512
+      + 2 * 9 * 512 * 512
+      + 512 * 10
+    )
     betas = 64 + 3 * 128 + 256 + 3 * 512
     with tf.Graph().as_default():
       resnet9.logits(images(), training=True, **FAST10)
@@ -192,21 +237,26 @@ class Fast10Test(absltest.TestCase):
     def run(**tricks):
       with tf.Graph().as_default(), tf.Session() as session:
         logits = resnet9.logits(
-            tf.constant(noise(4, 32, 32, 3)), training=True, width=4, **tricks)
+          tf.constant(noise(4, 32, 32, 3)), training=True, width=4, **tricks
+        )
         session.run(tf.global_variables_initializer())
         load_noise(session)
         return session.run(logits)
 
     plain = run()
-    for trick in (dict(activation='celu'), dict(pool_before_bn=True),
-                  dict(train_gamma=False), dict(ghost_batch=2),
-                  dict(logit_scale=1 / 16),
-                  dict(whitening=True, filters=noise(3, 3, 3, 27))):
+    for trick in (
+      dict(activation='celu'),
+      dict(pool_before_bn=True),
+      dict(train_gamma=False),
+      dict(ghost_batch=2),
+      dict(logit_scale=1 / 16),
+      dict(whitening=True, filters=noise(3, 3, 3, 27)),
+    ):
       with self.subTest(**trick):
         logits = run(**trick)
         self.assertEqual(logits.shape, (4, 10))
         self.assertTrue(np.isfinite(logits).all())
-        self.assertGreater(np.abs(logits - plain).max(), .01)
+        self.assertGreater(np.abs(logits - plain).max(), 0.01)
 
   def test_towers_of_evaluation_take_any_batch(self):
     with tf.Graph().as_default(), tf.Session() as session:
@@ -217,13 +267,15 @@ class Fast10Test(absltest.TestCase):
       x = tf.placeholder(tf.float32, [None, 32, 32, 3])
       with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         logits = resnet9.logits(
-            x, training=False, width=4, ghost_batch=2, **FAST10)
+          x, training=False, width=4, ghost_batch=2, **FAST10
+        )
       self.assertEqual(tf.global_variables(), before)
       self.assertEqual(tf.get_collection(tf.GraphKeys.BIASES), biases)
       session.run(tf.global_variables_initializer())
       for count in (1, 3):
-        self.assertEqual(session.run(
-            logits, {x: noise(count, 32, 32, 3)}).shape, (count, 10))
+        self.assertEqual(
+          session.run(logits, {x: noise(count, 32, 32, 3)}).shape, (count, 10)
+        )
 
 
 if __name__ == '__main__':

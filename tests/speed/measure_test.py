@@ -7,8 +7,6 @@ from unittest import mock
 
 from absl import flags
 from absl.testing import absltest
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.cli import config
@@ -21,7 +19,6 @@ from tests import helpers
 
 
 class SpeedTest(absltest.TestCase):
-
   def test_flop_are_three_times_those_of_the_forward_graph(self):
     """Counted from the shapes of the graph's own operations."""
     with tf.Graph().as_default() as graph:
@@ -33,27 +30,37 @@ class SpeedTest(absltest.TestCase):
           output = op.outputs[0].shape.num_elements()
           multiply_adds += kernel * output // int(op.outputs[0].shape[-1])
     self.assertEqual(speed.flop_per_image(64), 6 * multiply_adds)
-    self.assertAlmostEqual(speed.flop_per_image(64) / 1e9, 2.27, delta=.01)
+    self.assertAlmostEqual(speed.flop_per_image(64) / 1e9, 2.27, delta=0.01)
 
   def command(self, *args):
     done = helpers.command(
-        'benchmark', '--steps=1', '--runs=1', *args,
-        *helpers.arguments(**helpers.TINY))
+      'benchmark',
+      '--steps=1',
+      '--runs=1',
+      *args,
+      *helpers.arguments(**helpers.TINY),
+    )
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     return done.stdout.splitlines()
 
   def test_json_is_the_only_line_and_holds_every_figure(self):
-    line, = self.command('--json')
+    (line,) = self.command('--json')
     result = json.loads(line)
-    for name in ('product_gflops', 'forward_images_per_sec', 'first_step_secs',
-                 'train_images_per_sec', 'train_share_of_product'):
+    for name in (
+      'product_gflops',
+      'forward_images_per_sec',
+      'first_step_secs',
+      'train_images_per_sec',
+      'train_share_of_product',
+    ):
       self.assertGreater(result[name], 0, name)
     self.assertGreater(result['peak_mib'], 100)  # TensorFlow alone takes that.
     self.assertLen(result['input_images_per_sec'], 5)
     self.assertGreater(min(result['input_images_per_sec'].values()), 0)
     self.assertAlmostEqual(
-        result['train_gflops'], result['train_images_per_sec']
-        * speed.flop_per_image(4) / 1e9)
+      result['train_gflops'],
+      result['train_images_per_sec'] * speed.flop_per_image(4) / 1e9,
+    )
     self.assertIsNone(result['torch_images_per_sec'])
 
   def test_table_lists_the_ops_that_take_most(self):
@@ -67,7 +74,8 @@ class SpeedTest(absltest.TestCase):
   def test_works_take_turns_and_the_median_counts(self):
     calls = []
     secs = speed._in_turn(  # pylint: disable=protected-access
-        {name: (functools.partial(calls.append, name), 2) for name in 'ab'}, 2)
+      {name: (functools.partial(calls.append, name), 2) for name in 'ab'}, 2
+    )
     self.assertEqual(''.join(calls), 'aaaabbbbaaaabbbb')
     self.assertEqual(list(secs), ['a', 'b'])
 
@@ -82,15 +90,22 @@ class SpeedTest(absltest.TestCase):
     flag_values = flags.FlagValues()
     config.define_benchmark_flags(flag_values)
     for recipe in ('dawn24', 'fast10'):
-      flag_values(['benchmark', '--flagfile=%s' % (
-          helpers.ROOT / 'flags' / (recipe + '.flags')), '--width=8',
-                   '--batch_size=64'])
+      flag_values(
+        [
+          'benchmark',
+          '--flagfile=%s' % (helpers.ROOT / 'flags' / (recipe + '.flags')),
+          '--width=8',
+          '--batch_size=64',
+        ]
+      )
       settings = config.read(options.Benchmark, flag_values)
       network = torch_peer._network(  # pylint: disable=protected-access
-          torch, settings.model, settings.ghost_batch)
+        torch, settings.model, settings.ghost_batch
+      )
       with tf.Graph().as_default():
-        resnet9.logits(tf.zeros([64, 32, 32, 3]), training=True,
-                       **settings.model._asdict())
+        resnet9.logits(
+          tf.zeros([64, 32, 32, 3]), training=True, **settings.model._asdict()
+        )
         ours = sum(v.shape.num_elements() for v in tf.trainable_variables())
       theirs = sum(p.numel() for p in network.parameters() if p.requires_grad)
       self.assertEqual(theirs, ours)

@@ -1,6 +1,6 @@
 """Counts how often the promises of docs/reliability.md hold under faults.
 
-  python -m tests.tools.fault_harness --repeats=10 --kills=100 --out=faults.jsonl
+  python -m tests.tools.fault_harness --repeats=10 --kills=100 --out=OUT.jsonl
 
 Every fault is done to the real command, in a directory of its own. The tests do
 each a few times; this does it as often as told, prints a row a fault, and
@@ -30,8 +30,16 @@ from absl import flags
 from tests import helpers
 
 # 20 epochs of 32 steps, which take about 3 seconds.
-LONG = dict(dataset='synthetic', train_examples=1024, test_examples=64,
-            width=4, batch_size=32, epochs=20, shuffle='epoch', save_secs=.3)
+LONG = dict(
+  dataset='synthetic',
+  train_examples=1024,
+  test_examples=64,
+  width=4,
+  batch_size=32,
+  epochs=20,
+  shuffle='epoch',
+  save_secs=0.3,
+)
 # 2 epochs of 8 steps, with checkpoints of steps 0, 8 and 16.
 TINY = dict(helpers.TINY, save_secs=600)
 STEPS_PER_EPOCH, LAST_STEP = 32, 640
@@ -51,14 +59,27 @@ def expect(condition, *what):
 # Starting the command.
 
 
-def start(train_dir, prefix=(), program=('-m', 'graph_resnet9.train'),
-          variables=None, **values):
+def start(
+  train_dir,
+  prefix=(),
+  program=('-m', 'graph_resnet9.train'),
+  variables=None,
+  **values,
+):
   """Starts a training; LONG unless `values` say otherwise."""
   return subprocess.Popen(
-      [*prefix, sys.executable, *program, *helpers.arguments(
-          train_dir=train_dir, **{**LONG, **values})], cwd=helpers.ROOT,
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-      env=helpers.environment(**(variables or {})))
+    [
+      *prefix,
+      sys.executable,
+      *program,
+      *helpers.arguments(train_dir=train_dir, **{**LONG, **values}),
+    ],
+    cwd=helpers.ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=helpers.environment(**(variables or {})),
+  )
 
 
 def finish(process):
@@ -129,8 +150,9 @@ def rows(train_dir):
   return path.read_text().splitlines() if path.exists() else []
 
 
-def expect_consistent(train_dir, steps_per_epoch=STEPS_PER_EPOCH,
-                      signalled=False):
+def expect_consistent(
+  train_dir, steps_per_epoch=STEPS_PER_EPOCH, signalled=False
+):
   """What must hold at any moment, the process being dead.
 
   The newest checkpoint loads, and metrics.jsonl has every epoch up to it once,
@@ -142,8 +164,11 @@ def expect_consistent(train_dir, steps_per_epoch=STEPS_PER_EPOCH,
     helpers.weights(train_dir / ('model.ckpt-%d' % step))
   steps = [json.loads(row)['step'] for row in rows(train_dir)]
   epochs = (step or 0) // steps_per_epoch
-  expect(steps == [steps_per_epoch * (i + 1) for i in range(len(steps))],
-         'rows', steps)
+  expect(
+    steps == [steps_per_epoch * (i + 1) for i in range(len(steps))],
+    'rows',
+    steps,
+  )
   least = epochs - (signalled and bool(step) and step % steps_per_epoch == 0)
   expect(least <= len(steps) <= epochs + 1, len(steps), 'rows at step', step)
 
@@ -151,12 +176,21 @@ def expect_consistent(train_dir, steps_per_epoch=STEPS_PER_EPOCH,
 def leftovers(train_dir):
   """Names that only a save that was killed can have left."""
   names = set(os.listdir(train_dir))
-  return sorted(name for name in names if (
-      name.endswith(('_temp', '.tmp')) or '.tempstate' in name
-      or '.tmp' in name and len(name) > 32
-      or '.ckpt-' in name and not name.startswith('damaged')
+  return sorted(
+    name
+    for name in names
+    if (
+      name.endswith(('_temp', '.tmp'))
+      or '.tempstate' in name
+      or '.tmp' in name
+      and len(name) > 32
+      or '.ckpt-' in name
+      and not name.startswith('damaged')
       and name.split('.data')[0].removesuffix('.index').removesuffix('.meta')
-      + '.index' not in names))
+      + '.index'
+      not in names
+    )
+  )
 
 
 # Stops: how and when a training is ended from outside.
@@ -186,23 +220,23 @@ def in_start(process, train_dir, moments):
 def in_training(process, train_dir, moments):
   """Within half a second after the first steps, or after an epoch."""
   read_table(process, len(rows(train_dir)) + moments.randrange(2))
-  wait(process, moments.uniform(0, .5))
+  wait(process, moments.uniform(0, 0.5))
 
 
 def in_save(process, train_dir, moments):
   """While a checkpoint is written, found by its temporary directory.
 
-  That is there for a millisecond or two: the process is held by SIGSTOP, and let
-  go again if it was too late.
+  That is there for a millisecond or two: the process is held by SIGSTOP, and
+  let go again if it was too late.
   """
   read_table(process, len(rows(train_dir)))
-  wait(process, moments.uniform(0, .2))
+  wait(process, moments.uniform(0, 0.2))
   saving = lambda: any(name.endswith('_temp') for name in os.listdir(train_dir))
   deadline = time.monotonic() + 10
   while process.poll() is None and time.monotonic() < deadline:
     if saving():
       process.send_signal(signal.SIGSTOP)
-      time.sleep(.005)
+      time.sleep(0.005)
       if saving():
         break
       process.send_signal(signal.SIGCONT)
@@ -230,16 +264,22 @@ def stopped_run(train_dir, stops, moments):
     process.send_signal(number)
     process.send_signal(signal.SIGCONT)  # Where it was held in a save.
     code, _, stderr = finish(process)
-    expect(code in (-number, 128 + number) or not running or code == 0,
-           'exit code', code, stderr)
+    expect(
+      code in (-number, 128 + number) or not running or code == 0,
+      'exit code',
+      code,
+      stderr,
+    )
     expect(len(stderr.splitlines()) <= 1, 'stderr:', stderr)
     if code == 128 + number:  # It has saved, and says so.
       expect('same command resumes' in stderr, stderr)
     if train_dir.exists():
       expect_consistent(train_dir, signalled=number != signal.SIGKILL)
       left += bool(leftovers(train_dir))
-    expect(not steps[-1] or first_save(train_dir) in (before, None),
-           'began at step 0 again')
+    expect(
+      not steps[-1] or first_save(train_dir) in (before, None),
+      'began at step 0 again',
+    )
     steps.append(newest_step(train_dir) or 0)
     expect(steps[-1] >= steps[-2], 'step', steps[-2], 'and then', steps[-1])
     if code == 128 + number:
@@ -249,14 +289,24 @@ def stopped_run(train_dir, stops, moments):
 
 def kills(count):
   """Stops by kill -9: a fifth in the start, two fifths in saves."""
-  return [(signal.SIGKILL, (in_start, in_training, in_save, in_training,
-                            in_save)[i % 5]) for i in range(count)]
+  return [
+    (
+      signal.SIGKILL,
+      (in_start, in_training, in_save, in_training, in_save)[i % 5],
+    )
+    for i in range(count)
+  ]
 
 
 def signals(count):
   """Stops by SIGTERM and SIGINT in turn, each in every phase."""
-  return [((signal.SIGTERM, signal.SIGINT)[(i + i // 3) % 2],
-           (in_start, in_training, in_save)[i % 3]) for i in range(count)]
+  return [
+    (
+      (signal.SIGTERM, signal.SIGINT)[(i + i // 3) % 2],
+      (in_start, in_training, in_save)[i % 3],
+    )
+    for i in range(count)
+  ]
 
 
 # The faults. Each takes a directory of its own and a random.Random, raises
@@ -290,8 +340,9 @@ def stopped_and_finished(scratch, stops, moments):
   expect_consistent(train_dir)
   expect(not leftovers(train_dir), leftovers(train_dir))
   differing = helpers.differing(
-      train_dir / ('model.ckpt-%d' % LAST_STEP),
-      unbroken_run() / ('model.ckpt-%d' % LAST_STEP))
+    train_dir / ('model.ckpt-%d' % LAST_STEP),
+    unbroken_run() / ('model.ckpt-%d' % LAST_STEP),
+  )
   expect(not differing, 'differs from the unbroken run:', differing)
   return steps, left
 
@@ -318,8 +369,9 @@ def unbroken_run():
 
 def tiny_copy(scratch):
   """A copy of a finished run of 2 epochs: checkpoints of steps 0, 8 and 16."""
-  return pathlib.Path(shutil.copytree(
-      finished('tiny', **TINY), scratch / 'run'))
+  return pathlib.Path(
+    shutil.copytree(finished('tiny', **TINY), scratch / 'run')
+  )
 
 
 def resume(train_dir, warnings=(), check_leftovers=True):
@@ -330,8 +382,8 @@ def resume(train_dir, warnings=(), check_leftovers=True):
   if check_leftovers:
     expect(not leftovers(train_dir), leftovers(train_dir))
   differing = helpers.differing(
-      train_dir / 'model.ckpt-16',
-      finished('tiny', **TINY) / 'model.ckpt-16')
+    train_dir / 'model.ckpt-16', finished('tiny', **TINY) / 'model.ckpt-16'
+  )
   expect(not differing, 'differs from the unbroken run:', differing)
 
 
@@ -349,9 +401,12 @@ def small_disk(kib):
   # through its /proc entry. As `unshare -r` it needs no privileges, where the
   # system lets users have namespaces.
   shell = subprocess.Popen(
-      ['unshare', '-m'] + ([] if os.getuid() == 0 else ['-Ur']) + ['sh'],
-      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-      text=True)
+    ['unshare', '-m'] + ([] if os.getuid() == 0 else ['-Ur']) + ['sh'],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
 
   def tell(command):
     shell.stdin.write(command + ' && echo done || echo failed\n')
@@ -363,8 +418,10 @@ def small_disk(kib):
   where = tempfile.mkdtemp()
   try:
     tell('mount -t tmpfs -o size=%dk fault %s' % (kib, where))
-    yield (pathlib.Path('/proc/%d/root%s' % (shell.pid, where)),
-           lambda kib: tell('mount -o remount,size=%dk %s' % (kib, where)))
+    yield (
+      pathlib.Path('/proc/%d/root%s' % (shell.pid, where)),
+      lambda kib: tell('mount -o remount,size=%dk %s' % (kib, where)),
+    )
   except BrokenPipeError:
     raise Skipped('no mount namespaces here') from None
   finally:
@@ -379,23 +436,32 @@ def disk_full(scratch, moments):
   """The disk fills up in some save; later there is room again."""
   del scratch
   with small_disk(moments.choice([100, moments.randrange(700, 5500)])) as (
-      disk, resize):
+    disk,
+    resize,
+  ):
     train_dir = disk / 'run'
     full = run(train_dir, save_secs=0, epochs=4)
     expect_refused(full, 'run', 'space')
     step = newest_step(train_dir)
-    whole = sorted(path.with_suffix('') for path in
-                   train_dir.glob('model.ckpt-*.index'))
+    whole = sorted(
+      path.with_suffix('') for path in train_dir.glob('model.ckpt-*.index')
+    )
     for prefix in whole:
       helpers.weights(prefix)
-    expect(step is None or train_dir / ('model.ckpt-%d' % step) in whole,
-           step, whole)
+    expect(
+      step is None or train_dir / ('model.ckpt-%d' % step) in whole, step, whole
+    )
     expect_refused(run(train_dir, save_secs=0, epochs=4), 'run', 'space')
-    expect(newest_step(train_dir) in (step, None if step is None else step + 1),
-           step, newest_step(train_dir))
+    expect(
+      newest_step(train_dir) in (step, None if step is None else step + 1),
+      step,
+      newest_step(train_dir),
+    )
     before = first_save(train_dir)
     resize(100000)
-    expect_resumed(train_dir, run(train_dir, epochs=4), before if step else None)
+    expect_resumed(
+      train_dir, run(train_dir, epochs=4), before if step else None
+    )
     expect_consistent(train_dir)
     return step
 
@@ -404,8 +470,11 @@ def files_too_large(scratch, moments):
   """A limit of the size of files, as ulimit -f: where disk_full is skipped."""
   train_dir = scratch / 'run'
   kib = moments.choice([100, moments.randrange(210, 380)])
-  limited = run(train_dir, prefix=[
-      'sh', '-c', 'ulimit -f %d; exec "$@"' % (kib * 2), 'sh'], epochs=4)
+  limited = run(
+    train_dir,
+    prefix=['sh', '-c', 'ulimit -f %d; exec "$@"' % (kib * 2), 'sh'],
+    epochs=4,
+  )
   expect_refused(limited, 'run', 'arge')
   expect_resumed(train_dir, run(train_dir, epochs=4), None)
 
@@ -451,9 +520,11 @@ def second_training(scratch, moments):
   first = start(train_dir, epochs=10000)
   try:
     read_table(first, 0)
-    wait(first, moments.uniform(0, .3))
+    wait(first, moments.uniform(0, 0.3))
     second = run(train_dir, epochs=10000)
-    expect_refused(second, '--train_dir=%s' % train_dir, 'process %d' % first.pid)
+    expect_refused(
+      second, '--train_dir=%s' % train_dir, 'process %d' % first.pid
+    )
     expect(first.poll() is None, 'the first one ended, too')
   finally:
     first.kill()
@@ -477,14 +548,16 @@ def flip(path, moments):
   if what == 'flipped':
     content[moments.randrange(len(content))] ^= 1 << moments.randrange(8)
   else:
-    del content[moments.randrange(len(content)) if what == 'truncated' else 0:]
+    del content[moments.randrange(len(content)) if what == 'truncated' else 0 :]
   path.write_bytes(content)
   return what
 
 
 def parts_of(train_dir, step):
-  return [train_dir / ('model.ckpt-%d.%s' % (step, part))
-          for part in ('index', 'data-00000-of-00001')]
+  return [
+    train_dir / ('model.ckpt-%d.%s' % (step, part))
+    for part in ('index', 'data-00000-of-00001')
+  ]
 
 
 def newest_damaged(scratch, moments):
@@ -508,10 +581,14 @@ def index_missing(scratch, moments):
   del moments
   train_dir = tiny_copy(scratch)
   (train_dir / 'model.ckpt-16.index').unlink()
-  resume(train_dir, ['naming a checkpoint that is not there',
-                     'its .index file is missing'])
-  expect((train_dir / 'damaged-1-model.ckpt-16.data-00000-of-00001').exists(),
-         os.listdir(train_dir))
+  resume(
+    train_dir,
+    ['naming a checkpoint that is not there', 'its .index file is missing'],
+  )
+  expect(
+    (train_dir / 'damaged-1-model.ckpt-16.data-00000-of-00001').exists(),
+    os.listdir(train_dir),
+  )
 
 
 def all_damaged(scratch, moments):
@@ -520,8 +597,13 @@ def all_damaged(scratch, moments):
   for step in (0, 8, 16):
     flip(moments.choice(parts_of(train_dir, step)), moments)
   content = snapshot(train_dir)
-  expect_refused(run(train_dir, **TINY), 'every checkpoint is damaged',
-                 'model.ckpt-0 ', 'model.ckpt-8 ', 'model.ckpt-16 ')
+  expect_refused(
+    run(train_dir, **TINY),
+    'every checkpoint is damaged',
+    'model.ckpt-0 ',
+    'model.ckpt-8 ',
+    'model.ckpt-16 ',
+  )
   expect(snapshot(train_dir) == content, 'something was changed')
 
 
@@ -531,15 +613,21 @@ def eval_of_damaged(scratch, moments):
   flip(moments.choice(parts_of(train_dir, 16)), moments)
   content = snapshot(train_dir)
   done = helpers.command('eval', '--checkpoint=%s' % train_dir)
-  expect_refused((done.returncode, done.stdout, done.stderr),
-                 'model.ckpt-16: damaged', 'model.ckpt-8')
+  expect_refused(
+    (done.returncode, done.stdout, done.stderr),
+    'model.ckpt-16: damaged',
+    'model.ckpt-8',
+  )
   expect(snapshot(train_dir) == content, 'something was changed')
 
 
 def snapshot(train_dir):
   """{name: content} of what belongs to the run; the lock is no part of it."""
-  return {path.name: path.read_bytes() for path in train_dir.iterdir()
-          if path.name != 'train.lock'}
+  return {
+    path.name: path.read_bytes()
+    for path in train_dir.iterdir()
+    if path.name != 'train.lock'
+  }
 
 
 def state_file(scratch, moments):
@@ -547,10 +635,18 @@ def state_file(scratch, moments):
   train_dir = tiny_copy(scratch)
   state = train_dir / 'checkpoint'
   state.unlink()
-  content = moments.choice([
-      None, b'', b'\xff\x00\xfe garbage', moments.randbytes(300),
-      b'model_checkpoint_path: ""', b'model_checkpoint_path: "',
-      b'model_checkpoint_path: "model.ckpt-99"', 'directory'])
+  content = moments.choice(
+    [
+      None,
+      b'',
+      b'\xff\x00\xfe garbage',
+      moments.randbytes(300),
+      b'model_checkpoint_path: ""',
+      b'model_checkpoint_path: "',
+      b'model_checkpoint_path: "model.ckpt-99"',
+      'directory',
+    ]
+  )
   warnings = ['using the newest one']
   if content == 'directory':
     state.mkdir()
@@ -579,18 +675,31 @@ def killed_saves(scratch, moments):
   """What killed saves left is removed, and nothing of anybody else."""
   train_dir = tiny_copy(scratch)
   step = moments.randrange(17, 99)
-  remove = ['model.ckpt-%d_temp/part-00000-of-00001.data-00000-of-00001' % step,
-            'model.ckpt-%d.data-00000-of-00001' % step,
-            'model.ckpt-%d.index.tempstate123' % step,
-            'model.ckpt-%d.meta' % step,
-            'model.ckpt-7.index', 'model.ckpt-7.data-00000-of-00001',
-            'metrics.jsonl.tmp', 'flags.txt.tmp',
-            'model.ckpt-%d.meta.tmp' % step + 32 * 'a',
-            'checkpoint.tmp' + 32 * '0']
-  keep = ['mine_temp/x', 'notes.tmp', 'my-model.ckpt-5_temp/x', 'data.bin',
-          'model.ckpt-best.data-00000-of-00001', 'model.ckpt-5_temp.txt',
-          'checkpoint.tmp', 'events.out.tfevents.1', 'x.meta',
-          'damaged-1-model.ckpt-4.data-00000-of-00001', 'model.ckpt-4.txt']
+  remove = [
+    'model.ckpt-%d_temp/part-00000-of-00001.data-00000-of-00001' % step,
+    'model.ckpt-%d.data-00000-of-00001' % step,
+    'model.ckpt-%d.index.tempstate123' % step,
+    'model.ckpt-%d.meta' % step,
+    'model.ckpt-7.index',
+    'model.ckpt-7.data-00000-of-00001',
+    'metrics.jsonl.tmp',
+    'flags.txt.tmp',
+    'model.ckpt-%d.meta.tmp' % step + 32 * 'a',
+    'checkpoint.tmp' + 32 * '0',
+  ]
+  keep = [
+    'mine_temp/x',
+    'notes.tmp',
+    'my-model.ckpt-5_temp/x',
+    'data.bin',
+    'model.ckpt-best.data-00000-of-00001',
+    'model.ckpt-5_temp.txt',
+    'checkpoint.tmp',
+    'events.out.tfevents.1',
+    'x.meta',
+    'damaged-1-model.ckpt-4.data-00000-of-00001',
+    'model.ckpt-4.txt',
+  ]
   for name in moments.sample(remove, len(remove)) + keep:
     (train_dir / name).parent.mkdir(exist_ok=True)
     (train_dir / name).write_text(name)
@@ -609,19 +718,23 @@ def signal_in_download(scratch, moments):
   number = moments.choice([signal.SIGTERM, signal.SIGINT])
   with stalling_server() as (url, body):
     process = start(
-        scratch / 'run', variables=dict(XDG_CACHE_HOME=str(scratch),
-                                        no_proxy='*'),
-        program=['-c', 'import runpy\n'
-                 'from graph_resnet9.inputs import download\n'
-                 'download.fetch.__defaults__ = (%r, download.SHA256)\n'
-                 'runpy.run_module("graph_resnet9.train", run_name="__main__")'
-                 % url],
-        **{**TINY, 'dataset': 'auto'})
+      scratch / 'run',
+      variables=dict(XDG_CACHE_HOME=str(scratch), no_proxy='*'),
+      program=[
+        '-c',
+        'import runpy\n'
+        'from graph_resnet9.inputs import download\n'
+        'download.fetch.__defaults__ = (%r, download.SHA256)\n'
+        'runpy.run_module("graph_resnet9.train", run_name="__main__")' % url,
+      ],
+      **{**TINY, 'dataset': 'auto'},
+    )
     part = scratch / 'graph_resnet9' / 'cifar-10-binary.tar.gz.part'
-    while process.poll() is None and not (part.exists() and
-                                          part.stat().st_size):
-      time.sleep(.01)
-    wait(process, moments.uniform(0, .3))
+    while process.poll() is None and not (
+      part.exists() and part.stat().st_size
+    ):
+      time.sleep(0.01)
+    wait(process, moments.uniform(0, 0.3))
     process.send_signal(number)
     code, stdout, stderr = finish(process)
   expect((code, stdout, stderr) == (-number, '', ''), code, stdout, stderr)
@@ -637,16 +750,16 @@ def stalling_server():
     (URL, bytes of the file).
   """
   import http.server  # pylint: disable=g-import-not-at-top
+
   body = random.Random(0).randbytes(1 << 21)
   over = threading.Event()
 
   class Handler(http.server.BaseHTTPRequestHandler):
-
     def do_GET(self):
       self.send_response(200)
       self.send_header('Content-Length', str(len(body)))
       self.end_headers()
-      self.wfile.write(body[:3 << 19])
+      self.wfile.write(body[: 3 << 19])
       self.wfile.flush()
       over.wait(DEADLINE_SECS)
 
@@ -654,7 +767,7 @@ def stalling_server():
       pass
 
   server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-  thread = threading.Thread(target=server.serve_forever, args=(.01,))
+  thread = threading.Thread(target=server.serve_forever, args=(0.01,))
   thread.start()
   try:
     yield 'http://127.0.0.1:%d/a' % server.server_port, body
@@ -677,8 +790,14 @@ def signal_in_evaluation(scratch, moments):
     process.send_signal(number)
     code, _, stderr = finish(process)
     # A row that is missing comes first, before there is anything to save.
-    expect(code == -number and not stderr or code == 128 + number
-           and len(stderr.splitlines()) == 1, code, stderr)
+    expect(
+      code == -number
+      and not stderr
+      or code == 128 + number
+      and len(stderr.splitlines()) == 1,
+      code,
+      stderr,
+    )
     expect((newest_step(train_dir) or 0) >= step, 'went back')
     expect(len(rows(train_dir)) >= rows_before, 'rows are gone')
     expect_consistent_rows_behind(train_dir)
@@ -688,15 +807,34 @@ def expect_consistent_rows_behind(train_dir):
   """As expect_consistent, but the last row may be missing: it comes later."""
   steps = [json.loads(row)['step'] for row in rows(train_dir)]
   expect(steps == [2 * (i + 1) for i in range(len(steps))], 'rows', steps)
-  expect(abs((newest_step(train_dir) or 0) // 2 - len(steps)) <= 1,
-         newest_step(train_dir), steps)
+  expect(
+    abs((newest_step(train_dir) or 0) // 2 - len(steps)) <= 1,
+    newest_step(train_dir),
+    steps,
+  )
 
 
-FAULTS = {function.__name__: function for function in (
-    killed_in_turn, signalled_in_turn, signal_in_evaluation,
-    signal_in_download, disk_full, files_too_large, read_only, no_directory,
-    second_training, newest_damaged, index_missing, all_damaged,
-    eval_of_damaged, state_file, no_checkpoint_left, killed_saves)}
+FAULTS = {
+  function.__name__: function
+  for function in (
+    killed_in_turn,
+    signalled_in_turn,
+    signal_in_evaluation,
+    signal_in_download,
+    disk_full,
+    files_too_large,
+    read_only,
+    no_directory,
+    second_training,
+    newest_damaged,
+    index_missing,
+    all_damaged,
+    eval_of_damaged,
+    state_file,
+    no_checkpoint_left,
+    killed_saves,
+  )
+}
 
 
 def take_interrupts():
@@ -726,13 +864,17 @@ def attempt(name, seed):
 
 def define_flags():
   flags.DEFINE_integer('repeats', 10, 'How often each fault is done.', 1)
-  flags.DEFINE_integer('kills', 100, 'How often a run is killed, ten times a '
-                       'run.', 0)
+  flags.DEFINE_integer(
+    'kills', 100, 'How often a run is killed, ten times a run.', 0
+  )
   flags.DEFINE_integer('seed', 0, 'Of the first of the repetitions.', 0)
   flags.DEFINE_integer('jobs', 2, 'How many are done at once.', 1)
   flags.DEFINE_list('only', sorted(FAULTS), 'Names of faults.')
-  flags.register_validator('only', lambda names: set(names) <= set(FAULTS),
-                           'must be among ' + ', '.join(sorted(FAULTS)))
+  flags.register_validator(
+    'only',
+    lambda names: set(names) <= set(FAULTS),
+    'must be among ' + ', '.join(sorted(FAULTS)),
+  )
   flags.DEFINE_string('out', '', 'Adds a line of JSON for each to this file.')
 
 
@@ -748,20 +890,28 @@ def main(argv):
   counts = {name: {'held': 0, 'broken': 0, 'skipped': 0} for name in FAULTS}
   with concurrent.futures.ThreadPoolExecutor(values.jobs) as pool:
     for future in concurrent.futures.as_completed(
-        [pool.submit(attempt, *task) for task in work]):
+      [pool.submit(attempt, *task) for task in work]
+    ):
       result = future.result()
       counts[result['fault']][result['outcome']] += 1
       if result['outcome'] == 'broken':
         broken += 1
-        print('%(fault)s, seed %(seed)d: BROKEN: %(detail)s' % result,
-              flush=True)
+        print(
+          '%(fault)s, seed %(seed)d: BROKEN: %(detail)s' % result, flush=True
+        )
       if values.out:
         with open(values.out, 'a') as f:
           f.write(json.dumps(result) + '\n')
   for name in values.only:
-    print('%-20s held %3d of %3d, skipped %d' % (
-        name, counts[name]['held'], counts[name]['held'] +
-        counts[name]['broken'], counts[name]['skipped']))
+    print(
+      '%-20s held %3d of %3d, skipped %d'
+      % (
+        name,
+        counts[name]['held'],
+        counts[name]['held'] + counts[name]['broken'],
+        counts[name]['skipped'],
+      )
+    )
   return bool(broken)
 
 

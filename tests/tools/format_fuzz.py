@@ -34,19 +34,17 @@ from absl import app
 from absl import flags
 from absl import logging
 import numpy as np
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.checkpoints import choose as checkpoints
 from graph_resnet9.cli import config
 from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
+from graph_resnet9.evaluation import saved_model
 from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import formats
-from graph_resnet9.checkpoints import choose as checkpoints
 from graph_resnet9.inputs import picture_files as pictures
 from graph_resnet9.training import rows as report
-from graph_resnet9.evaluation import saved_model
 from tests import helpers
 from tests.inputs import formats_test as layouts
 
@@ -55,10 +53,27 @@ DEADLINE_SECS = 60
 # Above what the process had; no file here is larger than 40 MB unpacked.
 MEMORY_BYTES = 512 << 20
 MESSAGE_CHARS = 4000
-_EXTREMES = (b'\xff' * 2, b'\xff' * 4, b'\xff\xff\xff\x7f', b'\x7f\xff\xff\xff',
-             b'\0\0\0\x80', b'\xff' * 7 + b'\x7f', bytes(8), b'77777777777',
-             b'-1', b'nan', b'1e999', b'9' * 30, b'\n', b'\r', b'\xc2\x85',
-             b'"', b'[' * 2000, b'{' * 9, b'(' * 50)
+_EXTREMES = (
+  b'\xff' * 2,
+  b'\xff' * 4,
+  b'\xff\xff\xff\x7f',
+  b'\x7f\xff\xff\xff',
+  b'\0\0\0\x80',
+  b'\xff' * 7 + b'\x7f',
+  bytes(8),
+  b'77777777777',
+  b'-1',
+  b'nan',
+  b'1e999',
+  b'9' * 30,
+  b'\n',
+  b'\r',
+  b'\xc2\x85',
+  b'"',
+  b'[' * 2000,
+  b'{' * 9,
+  b'(' * 50,
+)
 
 
 def damaged(data, chance, structure=()):
@@ -89,8 +104,18 @@ def _damage(data, chance, structure):
     place = chance.randrange(len(data) + 1)
   run = slice(place, place + chance.choice((1, 2, 4, 8, 64, 600)))
   kind = chance.choice(
-      ('flip', 'flip', 'run', 'truncate', 'double', 'delete', 'insert',
-       'extreme', 'extreme'))
+    (
+      'flip',
+      'flip',
+      'run',
+      'truncate',
+      'double',
+      'delete',
+      'insert',
+      'extreme',
+      'extreme',
+    )
+  )
   if kind == 'flip':
     near = range(place, min(len(data), place + 64))
     for i in chance.sample(near, min(len(near), chance.randint(1, 8))):
@@ -107,13 +132,14 @@ def _damage(data, chance, structure):
     data[place:place] = chance.randbytes(chance.choice((1, 4, 100)))
   else:
     extreme = chance.choice(_EXTREMES)
-    data[place:place + chance.choice((0, len(extreme)))] = extreme
+    data[place : place + chance.choice((0, len(extreme)))] = extreme
 
 
 class Format:
   """Good files of a kind in a folder of their own, and what reads them."""
+
   # Of all inputs; what is slow gets less of them.
-  share = 1.
+  share = 1.0
 
   def __init__(self, folder):
     self.folder = folder
@@ -154,6 +180,7 @@ def _check(split, records=layouts.RECORDS):
 
 class _Layout(Format):
   """A layout with files of three records: what goes wrong does so sooner."""
+
   layout, folder_name, suffix = '', '', ''
 
   def content(self):
@@ -161,13 +188,19 @@ class _Layout(Format):
     raise NotImplementedError
 
   def names(self):
-    return ['%s/%s%s' % (self.folder_name, stem, self.suffix)
-            for stem in formats.TRAIN_STEMS + formats.TEST_STEMS]
+    return [
+      '%s/%s%s' % (self.folder_name, stem, self.suffix)
+      for stem in formats.TRAIN_STEMS + formats.TEST_STEMS
+    ]
 
   def read(self):
-    with mock.patch.multiple(formats, **{
+    with mock.patch.multiple(
+      formats,
+      **{
         name: functools.partial(getattr(formats, name), records=layouts.RECORDS)
-        for name in ('decode_records', 'decode_pickle')}):
+        for name in ('decode_records', 'decode_pickle')
+      },
+    ):
       source = dataset.find('cifar10', self.folder)
       for _, split in formats.read_layout(source.path):
         _check(split)
@@ -178,8 +211,9 @@ class BinaryFolder(_Layout):
   suffix = '.bin'
 
   def content(self):
-    structure = [(i * formats.RECORD_BYTES,) * 2
-                 for i in range(layouts.RECORDS + 1)]
+    structure = [
+      (i * formats.RECORD_BYTES,) * 2 for i in range(layouts.RECORDS + 1)
+    ]
     return layouts.records(), structure
 
   def prepare(self):
@@ -195,7 +229,7 @@ class BinaryFolder(_Layout):
       good, structure = self.content()
       data = damaged(good, chance, structure)
       if chance.randrange(2):  # Else the size gives nearly all of them away.
-        data = data[:len(good)].ljust(len(good), b'\x07')
+        data = data[: len(good)].ljust(len(good), b'\x07')
       self.write(data, name)
     return self.path(name) if chance else ''
 
@@ -227,17 +261,31 @@ def _pickles():
   pixels = layouts.rows()
   found = []
   for data in [layouts.python2_file(), layouts.batch()] + [
-      pickle.dumps({b'data': pixels, b'labels': layouts.LABELS,
-                    b'filenames': [b'a.png'] * 3}, protocol)
-      for protocol in (0, 2, 4, 5)]:
+    pickle.dumps(
+      {
+        b'data': pixels,
+        b'labels': layouts.LABELS,
+        b'filenames': [b'a.png'] * 3,
+      },
+      protocol,
+    )
+    for protocol in (0, 2, 4, 5)
+  ]:
     at = data.find(pixels.tobytes())
-    found.append((data, [(0, len(data))] if at < 0 else
-                  [(0, at), (at + pixels.size, len(data))]))
+    found.append(
+      (
+        data,
+        [(0, len(data))]
+        if at < 0
+        else [(0, at), (at + pixels.size, len(data))],
+      )
+    )
   return found
 
 
 class BinaryArchive(_Layout):
   """Damage to the compressed bytes, to the tar file, or to a file in it."""
+
   layout, folder_name = formats.BINARY_ARCHIVE, formats.BINARY_FOLDER
   suffix = '.bin'
   contents = staticmethod(lambda: [(layouts.records(), [(0, 1)])])
@@ -248,7 +296,8 @@ class BinaryArchive(_Layout):
     kind = chance.choice(('gzip', 'tar', 'header', 'file')) if chance else ''
     if kind == 'file':
       files[chance.choice(self.names())] = damaged(
-          *_with_chance(chance.choice(self.contents()), chance))
+        *_with_chance(chance.choice(self.contents()), chance)
+      )
     data, headers = _tar(files)
     if kind == 'tar':
       data = damaged(data, chance, headers)
@@ -290,17 +339,20 @@ def _tar(files):
 
 class FullSize(Format):
   """Files of ten thousand records, the binary and the pickled kind."""
-  share = .02
+
+  share = 0.02
 
   def prepare(self):
     pixels = np.zeros([formats.FILE_RECORDS, 3072], np.uint8)
     labels = [i % 10 for i in range(formats.FILE_RECORDS)]
     self.goods = {
-        formats.BINARY_FOLDER + '/test_batch.bin': formats.encode_records(
-            formats.Split(pixels.reshape(-1, 32, 32, 3),
-                          np.array(labels))).tobytes(),
-        formats.PICKLE_FOLDER + '/test_batch': pickle.dumps(
-            {b'data': pixels, b'labels': labels}, 2)}
+      formats.BINARY_FOLDER + '/test_batch.bin': formats.encode_records(
+        formats.Split(pixels.reshape(-1, 32, 32, 3), np.array(labels))
+      ).tobytes(),
+      formats.PICKLE_FOLDER + '/test_batch': pickle.dumps(
+        {b'data': pixels, b'labels': labels}, 2
+      ),
+    }
     for name in self.goods:
       os.mkdir(self.path(os.path.dirname(name)))
 
@@ -310,13 +362,18 @@ class FullSize(Format):
     good = self.goods[self.name]
     at = max(good.find(bytes(formats.FILE_RECORDS * 3072)), 0)
     after = at + formats.FILE_RECORDS * 3072
-    self.write(damaged(good, chance, [(0, at + 1), (after, len(good))])
-               if chance else good, self.name)
+    self.write(
+      damaged(good, chance, [(0, at + 1), (after, len(good))])
+      if chance
+      else good,
+      self.name,
+    )
     return self.path(self.name)
 
   def read(self):
     for _, split in formats.read_layout(
-        self.path(os.path.dirname(self.name)), formats.TEST_STEMS):
+      self.path(os.path.dirname(self.name)), formats.TEST_STEMS
+    ):
       _check(split, formats.FILE_RECORDS)
 
 
@@ -324,15 +381,19 @@ class FullSize(Format):
 
 
 class FlagFile(Format):
-
   def prepare(self):
-    self.goods = [config.flagfile_text(helpers.settings(
-        options.Train, train_dir='x', **values)).encode()
-                  for values in ({}, dict(helpers.TINY, capacity=512))]
+    self.goods = [
+      config.flagfile_text(
+        helpers.settings(options.Train, train_dir='x', **values)
+      ).encode()
+      for values in ({}, dict(helpers.TINY, capacity=512))
+    ]
 
   def damage(self, chance):
-    self.write(damaged(chance.choice(self.goods), chance) if chance
-               else self.goods[0], config.FLAGFILE)
+    self.write(
+      damaged(chance.choice(self.goods), chance) if chance else self.goods[0],
+      config.FLAGFILE,
+    )
     return self.path(config.FLAGFILE)
 
   def read(self):
@@ -340,19 +401,32 @@ class FlagFile(Format):
 
 
 class Metrics(Format):
-
   def prepare(self):
-    report.write_rows(self.folder, [report.Row(
-        epoch=i + 1., step=8 * i + 8, dataset='synthetic', learning_rate=.1,
-        train_secs=1.5, train_loss=None if i == 1 else 2.5,
-        train_accuracy=None if i == 1 else .5, test_loss=2.25,
-        test_accuracy=.25, total_secs=3.) for i in range(5)])
+    report.write_rows(
+      self.folder,
+      [
+        report.Row(
+          epoch=i + 1.0,
+          step=8 * i + 8,
+          dataset='synthetic',
+          learning_rate=0.1,
+          train_secs=1.5,
+          train_loss=None if i == 1 else 2.5,
+          train_accuracy=None if i == 1 else 0.5,
+          test_loss=2.25,
+          test_accuracy=0.25,
+          total_secs=3.0,
+        )
+        for i in range(5)
+      ],
+    )
     with open(self.path(report.METRICS), 'rb') as f:
       self.good = f.read()
 
   def damage(self, chance):
-    self.write(damaged(self.good, chance) if chance else self.good,
-               report.METRICS)
+    self.write(
+      damaged(self.good, chance) if chance else self.good, report.METRICS
+    )
     return self.path(report.METRICS)
 
   def read(self):
@@ -376,8 +450,11 @@ class Checkpoint(Format):
       for step in (1, 2):
         saver.save(session, self.path('model.ckpt'), step)
     self.goods = {}
-    for name in ('model.ckpt-2.index', 'model.ckpt-2.data-00000-of-00001',
-                 'checkpoint'):
+    for name in (
+      'model.ckpt-2.index',
+      'model.ckpt-2.data-00000-of-00001',
+      'checkpoint',
+    ):
       with open(self.path(name), 'rb') as f:
         self.goods[name] = f.read()
     self.values = helpers.weights(self.path('model.ckpt-2'))
@@ -389,8 +466,9 @@ class Checkpoint(Format):
       name = chance.choice(sorted(self.goods))
       good = self.goods[name]
       # The index ends in a footer of 48 bytes that says where its blocks are.
-      self.write(damaged(good, chance, [(0, 64), (len(good) - 48, len(good))]),
-                 name)
+      self.write(
+        damaged(good, chance, [(0, 64), (len(good) - 48, len(good))]), name
+      )
     return self.folder
 
   def read(self):
@@ -399,8 +477,9 @@ class Checkpoint(Format):
     # What passes for whole is right to the last bit.
     values = helpers.weights(prefix)
     assert set(found) == set(values) == set(self.values)
-    assert all(values[name].tobytes() == self.values[name].tobytes()
-               for name in values)
+    assert all(
+      values[name].tobytes() == self.values[name].tobytes() for name in values
+    )
 
 
 # What predict reads.
@@ -411,8 +490,10 @@ class Png(Format):
 
   def prepare(self):
     noise = np.random.RandomState(0).randint(0, 256, [9, 11, 4], np.uint8)
-    self.goods = [tf.io.encode_png(noise[..., :channels]).numpy()
-                  for channels in (1, 2, 3, 4)]
+    self.goods = [
+      tf.io.encode_png(noise[..., :channels]).numpy()
+      for channels in (1, 2, 3, 4)
+    ]
     self.reader = pictures.Reader()
 
   def damage(self, chance):
@@ -431,23 +512,26 @@ class Png(Format):
 def _right_checksums(data):
   data, at = bytearray(data), 8
   while at + 12 <= len(data):
-    size, = struct.unpack_from('>I', data, at)
+    (size,) = struct.unpack_from('>I', data, at)
     if at + 12 + size > len(data):
       break
-    struct.pack_into('>I', data, at + 8 + size,
-                     zlib.crc32(data[at + 4:at + 8 + size]))
+    struct.pack_into(
+      '>I', data, at + 8 + size, zlib.crc32(data[at + 4 : at + 8 + size])
+    )
     at += 12 + size
   return bytes(data)
 
 
 class Jpeg(Png):
-
   def prepare(self):
     noise = np.random.RandomState(0).randint(0, 256, [19, 21, 3], np.uint8)
     self.goods = [
-        tf.io.encode_jpeg(noise[..., :channels], fmt, progressive=progressive)
-        .numpy() for channels, fmt in ((1, 'grayscale'), (3, 'rgb'))
-        for progressive in (False, True)]
+      tf.io.encode_jpeg(
+        noise[..., :channels], fmt, progressive=progressive
+      ).numpy()
+      for channels, fmt in ((1, 'grayscale'), (3, 'rgb'))
+      for progressive in (False, True)
+    ]
     self.reader = pictures.Reader()
 
   def damage(self, chance):
@@ -471,20 +555,30 @@ class SavedModel(Format):
       session.run(tf.global_variables_initializer())
       builder = tf.saved_model.Builder(self.path('model'))
       builder.add_meta_graph_and_variables(
-          session, [saved_model.TAG],
-          {saved_model.SIGNATURE: tf.saved_model.predict_signature_def(
-              {'images': images},
-              dict(classes=classes, probabilities=tf.nn.softmax(logits),
-                   class_names=tf.gather(tf.constant(formats.CLASS_NAMES),
-                                         classes)))},
-          strip_default_attrs=True)
+        session,
+        [saved_model.TAG],
+        {
+          saved_model.SIGNATURE: tf.saved_model.predict_signature_def(
+            {'images': images},
+            dict(
+              classes=classes,
+              probabilities=tf.nn.softmax(logits),
+              class_names=tf.gather(tf.constant(formats.CLASS_NAMES), classes),
+            ),
+          )
+        },
+        strip_default_attrs=True,
+      )
       builder.save()
     with open(self.path('model', 'saved_model.pb'), 'rb') as f:
       self.good = f.read()
 
   def damage(self, chance):
-    self.write(damaged(self.good, chance) if chance else self.good,
-               'model', 'saved_model.pb')
+    self.write(
+      damaged(self.good, chance) if chance else self.good,
+      'model',
+      'saved_model.pb',
+    )
     return self.path('model')
 
   def read(self):
@@ -495,11 +589,18 @@ class SavedModel(Format):
 
 
 FORMATS = {
-    'records': BinaryFolder, 'pickle': PickleFolder,
-    'binary.tar.gz': BinaryArchive, 'python.tar.gz': PickleArchive,
-    'full size': FullSize, 'flags.txt': FlagFile, 'metrics.jsonl': Metrics,
-    'checkpoint': Checkpoint, 'png': Png, 'jpeg': Jpeg,
-    'saved_model.pb': SavedModel}
+  'records': BinaryFolder,
+  'pickle': PickleFolder,
+  'binary.tar.gz': BinaryArchive,
+  'python.tar.gz': PickleArchive,
+  'full size': FullSize,
+  'flags.txt': FlagFile,
+  'metrics.jsonl': Metrics,
+  'checkpoint': Checkpoint,
+  'png': Png,
+  'jpeg': Jpeg,
+  'saved_model.pb': SavedModel,
+}
 
 
 # One input after the other, in a process that they may end.
@@ -507,6 +608,7 @@ FORMATS = {
 
 class Outcome(NamedTuple):
   """kind: 'valid', 'refused' or 'escaped'; detail: the message or the fault."""
+
   kind: str
   detail: str
   secs: float
@@ -515,8 +617,9 @@ class Outcome(NamedTuple):
 
 def _peak_bytes():
   with open('/proc/self/status') as f:
-    return next(int(line.split()[1]) << 10 for line in f
-                if line.startswith('VmHWM'))
+    return next(
+      int(line.split()[1]) << 10 for line in f if line.startswith('VmHWM')
+    )
 
 
 def outcome(form, seed):
@@ -576,7 +679,8 @@ class Reader:
     context = multiprocessing.get_context('spawn')
     self._pipe, other = context.Pipe()
     self._process = context.Process(
-        target=_serve, args=(other, self._folder), daemon=True)
+      target=_serve, args=(other, self._folder), daemon=True
+    )
     self._process.start()
     other.close()
 
@@ -591,9 +695,13 @@ class Reader:
       self._process.join()
       code = self._process.exitcode
       self.close()
-      return Outcome('escaped', 'ended the process with exit code %s%s' % (
-          code, ', or took over %d s' % DEADLINE_SECS if code == 1 else ''),
-                     0, 0)
+      return Outcome(
+        'escaped',
+        'ended the process with exit code %s%s'
+        % (code, ', or took over %d s' % DEADLINE_SECS if code == 1 else ''),
+        0,
+        0,
+      )
 
   def close(self):
     if self._process:
@@ -606,6 +714,7 @@ class Reader:
 
 class Result(NamedTuple):
   """Of all inputs of a format; escaped: (seed, Outcome) of each."""
+
   counts: dict
   escaped: list
   secs: float
@@ -613,9 +722,14 @@ class Result(NamedTuple):
 
   def row(self, name):
     return '%-15s %6d %6d %7d %7d %8.2f %7d' % (
-        name, sum(self.counts.values()), self.counts['valid'],
-        self.counts['refused'], self.counts['escaped'], self.secs,
-        self.peak_bytes >> 20)
+      name,
+      sum(self.counts.values()),
+      self.counts['valid'],
+      self.counts['refused'],
+      self.counts['escaped'],
+      self.secs,
+      self.peak_bytes >> 20,
+    )
 
 
 HEADER = 'format          inputs  valid refused escaped  worst s worst MB'
@@ -646,8 +760,9 @@ def main(argv):
   try:
     for name in names:
       count = max(1, round(flags.FLAGS.inputs * FORMATS[name].share / shares))
-      result = fuzz(reader, name, range(flags.FLAGS.seed,
-                                        flags.FLAGS.seed + count))
+      result = fuzz(
+        reader, name, range(flags.FLAGS.seed, flags.FLAGS.seed + count)
+      )
       rows.append(result.row(name))
       bad += len(result.escaped)
       print(rows[-1], file=sys.stderr, flush=True)

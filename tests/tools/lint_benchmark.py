@@ -14,19 +14,20 @@ import sys
 import tempfile
 import time
 
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.lint import rules as graph_lint
 from graph_resnet9.doctor.graph import program
+from graph_resnet9.doctor.lint import rules as graph_lint
 
 SIZES = (12500, 25000, 50000, 100000)
 
 
 def write_graph(path, least):
   """Writes the .meta file of a graph of `least` ops or somewhat more."""
-  with tf.Graph().as_default() as graph, tf.variable_scope(
-      '', use_resource=True):
+  with (
+    tf.Graph().as_default() as graph,
+    tf.variable_scope('', use_resource=True),
+  ):
     tf.train.get_or_create_global_step()
     x = tf.random.normal([16, 16, 16, 8])
     tower = 0
@@ -41,8 +42,10 @@ def write_graph(path, least):
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS, scope)
         with tf.control_dependencies(updates):
           tf.train.AdamOptimizer().minimize(
-              tf.reduce_mean(tf.square(y)), tf.train.get_global_step(),
-              tf.trainable_variables(scope))
+            tf.reduce_mean(tf.square(y)),
+            tf.train.get_global_step(),
+            tf.trainable_variables(scope),
+          )
       tower += 1
     tf.train.export_meta_graph(path, saver_def=tf.train.Saver().saver_def)
 
@@ -50,7 +53,7 @@ def write_graph(path, least):
 def peak_memory():
   """KiB that this process has held at most, on Linux."""
   with open('/proc/self/status') as f:
-    line, = [line for line in f if line.startswith('VmHWM')]
+    (line,) = [line for line in f if line.startswith('VmHWM')]
   return int(line.split()[1])
 
 
@@ -63,20 +66,33 @@ def check(path):
   report = graph_lint.lint_meta_graph(meta_graph)
   done = time.perf_counter()
   after = peak_memory()
-  print('%7d %7d %9d %8.2f %8.2f %8.0f' % (
-      len(meta_graph.graph_def.node), report.layers, len(report.findings),
-      read - start, done - read, (after - before) / 1024), flush=True)
+  print(
+    '%7d %7d %9d %8.2f %8.2f %8.0f'
+    % (
+      len(meta_graph.graph_def.node),
+      report.layers,
+      len(report.findings),
+      read - start,
+      done - read,
+      (after - before) / 1024,
+    ),
+    flush=True,
+  )
 
 
 def main():
-  print('%7s %7s %9s %8s %8s %8s' % (
-      'ops', 'layers', 'findings', 'read s', 'check s', 'MiB'), flush=True)
+  print(
+    '%7s %7s %9s %8s %8s %8s'
+    % ('ops', 'layers', 'findings', 'read s', 'check s', 'MiB'),
+    flush=True,
+  )
   with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, 'graph.meta')
     for size in SIZES:
       write_graph(path, size)
       subprocess.check_call(
-          [sys.executable, '-m', 'tests.tools.lint_benchmark', path])
+        [sys.executable, '-m', 'tests.tools.lint_benchmark', path]
+      )
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ NAMES = sorted(set(fault_harness.FAULTS) - {'killed_in_turn'})
 
 
 class FaultsTest(parameterized.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -20,8 +19,9 @@ class FaultsTest(parameterized.TestCase):
     # Two at once, as a start takes longer than the rest.
     pool = concurrent.futures.ThreadPoolExecutor(2)
     cls.addClassCleanup(pool.shutdown, cancel_futures=True)
-    cls.results = {name: pool.submit(fault_harness.attempt, name, 0)
-                   for name in NAMES}
+    cls.results = {
+      name: pool.submit(fault_harness.attempt, name, 0) for name in NAMES
+    }
 
   @parameterized.parameters(*NAMES)
   def test_promise_holds(self, name):

@@ -11,11 +11,9 @@ KILLS = 10
 
 
 class KillTest(absltest.TestCase):
-
   def test_killed_ten_times_ends_bit_for_bit_as_the_unbroken_run(self):
     scratch = pathlib.Path(self.create_tempdir().full_path)
-    steps, _ = fault_harness.killed_in_turn(
-        scratch, random.Random(0), KILLS)
+    steps, _ = fault_harness.killed_in_turn(scratch, random.Random(0), KILLS)
     # The kills did strike, between different saves.
     self.assertGreater(len(set(steps)), KILLS // 3)
 

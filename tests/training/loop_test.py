@@ -9,23 +9,20 @@ from unittest import mock
 
 from absl.testing import absltest
 import numpy as np
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.checkpoints import choose as checkpoints
 from graph_resnet9.cli import config
 from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
-from graph_resnet9.checkpoints import choose as checkpoints
 from graph_resnet9.evaluation import evaluate as evaluation
 from graph_resnet9.training import hooks
-from graph_resnet9.training import rows as report
 from graph_resnet9.training import loop as training
+from graph_resnet9.training import rows as report
 from tests import helpers
 
 
 class TrainingTest(absltest.TestCase):
-
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
@@ -50,16 +47,24 @@ class TrainingTest(absltest.TestCase):
     rows = [json.loads(line) for line in open(self.done / 'metrics.jsonl')]
     self.assertEqual([row['step'] for row in rows], [8, 16])
     self.assertEqual([row['dataset'] for row in rows], ['synthetic'] * 2)
-    expected = np.interp([1, 2], [0, 5 / 12, 2], [0, .4, 0])
+    expected = np.interp([1, 2], [0, 5 / 12, 2], [0, 0.4, 0])
     np.testing.assert_allclose(
-        [row['learning_rate'] for row in rows], expected, atol=1e-6)
+      [row['learning_rate'] for row in rows], expected, atol=1e-6
+    )
 
   def test_row_agrees_with_eval_of_the_checkpoint(self):
     row = report.read_rows(self.done)[-1]
-    summary, _, _ = evaluation.evaluate(helpers.settings(
-        options.Eval, checkpoint=str(self.done / 'model.ckpt-16'),
-        dataset='synthetic', width=4, test_examples=100, batch_size=7,
-        shuffle='none'))
+    summary, _, _ = evaluation.evaluate(
+      helpers.settings(
+        options.Eval,
+        checkpoint=str(self.done / 'model.ckpt-16'),
+        dataset='synthetic',
+        width=4,
+        test_examples=100,
+        batch_size=7,
+        shuffle='none',
+      )
+    )
     self.assertEqual(summary['step'], 16)
     self.assertEqual(summary['accuracy'], row.test_accuracy)
     self.assertAlmostEqual(summary['loss'], row.test_loss, places=5)
@@ -74,14 +79,18 @@ class TrainingTest(absltest.TestCase):
     values = helpers.weights(self.done / 'model.ckpt-16')
     for name, value in values.items():
       if name.endswith(('moving_mean', 'moving_variance')):
-        initial = 1. if name.endswith('variance') else 0.
+        initial = 1.0 if name.endswith('variance') else 0.0
         self.assertGreater(np.abs(value - initial).min(), 0, name)
 
   def test_flags_txt_reproduces_the_run(self):
     saved = config.read_flagfile(str(self.done))
     training.train(saved._replace(train_dir=str(self.dir)))
-    self.assertEqual(helpers.differing(self.dir / 'model.ckpt-16',
-                                       self.done / 'model.ckpt-16'), [])
+    self.assertEqual(
+      helpers.differing(
+        self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'
+      ),
+      [],
+    )
 
   def test_summaries_are_there_for_tensorboard(self):
     tags = set()
@@ -89,23 +98,33 @@ class TrainingTest(absltest.TestCase):
       for event in tf.train.summary_iterator(str(path)):
         tags.update(value.tag for value in event.summary.value)
     self.assertContainsSubset(
-        ['train/loss', 'train/learning_rate', 'epoch/test_accuracy',
-         'epoch/images_per_sec'], tags)
+      [
+        'train/loss',
+        'train/learning_rate',
+        'epoch/test_accuracy',
+        'epoch/images_per_sec',
+      ],
+      tags,
+    )
 
   # Variants.
 
   def test_every_input_and_precision_trains(self):
-    for values in (dict(shuffle='shuffle_batch'), dict(shuffle='none'),
-                   dict(input='records', shuffle='shuffle_batch'),
-                   dict(precision='float16'), dict(precision='bfloat16'),
-                   dict(pad=0, flip=False, cutout=0, order='class_sorted')):
+    for values in (
+      dict(shuffle='shuffle_batch'),
+      dict(shuffle='none'),
+      dict(input='records', shuffle='shuffle_batch'),
+      dict(precision='float16'),
+      dict(precision='bfloat16'),
+      dict(pad=0, flip=False, cutout=0, order='class_sorted'),
+    ):
       with self.subTest(**values):
         shutil.rmtree(self.dir, ignore_errors=True)
-        code, _ = helpers.train(self.dir, epochs=.5, **values)
+        code, _ = helpers.train(self.dir, epochs=0.5, **values)
         self.assertEqual(code, 0)
-        row, = report.read_rows(self.dir)
+        (row,) = report.read_rows(self.dir)
         self.assertEqual(row.step, 4)
-        self.assertLess(abs(row.train_loss - np.log(10)), .5)
+        self.assertLess(abs(row.train_loss - np.log(10)), 0.5)
 
   def test_update_ops_none_leaves_the_statistics(self):
     helpers.train(self.dir, update_ops='none')
@@ -124,10 +143,12 @@ class TrainingTest(absltest.TestCase):
   def stop_at(self, step, number):
     """Trains until `number` is raised while `step` runs; returns exit code."""
     after_step = hooks.Progress.after_step
+
     def raising(hook, run_context, **values):
       if values['step'] == step:
         os.kill(os.getpid(), number)
       after_step(hook, run_context, **values)
+
     with mock.patch.object(hooks.Progress, 'after_step', raising):
       return helpers.train(self.dir)[0]
 
@@ -140,14 +161,19 @@ class TrainingTest(absltest.TestCase):
         self.assertEqual(signal.getsignal(number), handler)
         self.assertTrue((self.dir / 'model.ckpt-5.index').exists())
         self.assertEqual(helpers.train(self.dir)[0], 0)
-        self.assertEqual(helpers.differing(self.dir / 'model.ckpt-16',
-                                           self.done / 'model.ckpt-16'), [])
+        self.assertEqual(
+          helpers.differing(
+            self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'
+          ),
+          [],
+        )
         self.assertLen(report.read_rows(self.dir), 2)
 
   def test_row_lost_to_a_signal_in_evaluation_comes_with_the_resume(self):
     def interrupted(session, graph, interrupted):
       os.kill(os.getpid(), signal.SIGTERM)
       return test(session, graph, interrupted)
+
     test = training._test  # pylint: disable=protected-access
     with mock.patch.object(training, '_test', interrupted):
       self.assertEqual(helpers.train(self.dir)[0], 143)
@@ -156,18 +182,22 @@ class TrainingTest(absltest.TestCase):
     rows = report.read_rows(self.dir)
     self.assertEqual([row.step for row in rows], [8, 16])
     self.assertIsNone(rows[0].train_loss)
-    self.assertEqual([row.test_accuracy for row in rows],
-                     [row.test_accuracy for row in report.read_rows(self.done)])
+    self.assertEqual(
+      [row.test_accuracy for row in rows],
+      [row.test_accuracy for row in report.read_rows(self.done)],
+    )
 
   def test_finished_run_says_its_result_again(self):
     shutil.copytree(self.done, self.dir)
     code, lines = helpers.train(self.dir, save_secs=5)
     self.assertEqual(code, 0)
     self.assertEqual(lines[:4], self.lines[:4])
-    self.assertEqual(lines[4], self.lines[4].replace(
-        str(self.done), str(self.dir)))
-    self.assertEqual(checkpoints.newest(str(self.dir)),
-                     str(self.dir / 'model.ckpt-16'))
+    self.assertEqual(
+      lines[4], self.lines[4].replace(str(self.done), str(self.dir))
+    )
+    self.assertEqual(
+      checkpoints.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
+    )
 
   def test_row_ahead_of_the_checkpoint_is_replaced(self):
     self.stop_at(5, signal.SIGTERM)
@@ -178,7 +208,8 @@ class TrainingTest(absltest.TestCase):
 
   def test_diverged_run_names_step_and_last_good_checkpoint(self):
     with self.assertRaisesRegex(
-        UserError, r'at step \d+; last good checkpoint: .*model.ckpt-\d+'):
+      UserError, r'at step \d+; last good checkpoint: .*model.ckpt-\d+'
+    ):
       helpers.train(self.dir, lr_values='0,1e30,0')
     for path in self.dir.glob('*.index'):
       for name, value in helpers.weights(str(path)[:-6]).items():
@@ -190,9 +221,13 @@ class TrainingTest(absltest.TestCase):
     shutil.copytree(self.done, self.dir)
     before = sorted(os.listdir(self.dir))
     for values in (dict(width=8), dict(epochs=3), dict(seed=1)):
-      (name, value), = values.items()
-      with self.subTest(**values), self.assertRaisesRegex(
-          UserError, r'holds a run with --%s=.*, not %s' % (name, value)):
+      ((name, value),) = values.items()
+      with (
+        self.subTest(**values),
+        self.assertRaisesRegex(
+          UserError, r'holds a run with --%s=.*, not %s' % (name, value)
+        ),
+      ):
         helpers.train(self.dir, **values)
     self.assertEqual(sorted(os.listdir(self.dir)), before)
 

@@ -1,4 +1,4 @@
-"""Where the ops of a training step run, as far as a machine without a GPU tells.
+"""Where the ops of a training step run, as far as a machine without GPU tells.
 
 TensorFlow's Linux wheel registers the kernels of its GPU build, whether or not
 there is a GPU; from these follows what the placer could put there.
@@ -8,8 +8,6 @@ import tempfile
 
 from absl.testing import absltest
 from absl.testing import parameterized
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import kernels
 
@@ -21,9 +19,17 @@ from tests import helpers
 FAST10 = '%s' % (helpers.ROOT / 'flags' / 'fast10.flags')
 # On the CPU on purpose: the queue, the labels (GPUs keep no int32 variables),
 # and the step counter, which the hooks read.
-HOST = {'FIFOQueueV2', 'QueueDequeueV2', 'RandomShuffleQueueV2',
-        'QueueDequeueManyV2', 'VarHandleOp', 'ResourceGather', 'Const',
-        'AssignAddVariableOp', 'Split'}
+HOST = {
+  'FIFOQueueV2',
+  'QueueDequeueV2',
+  'RandomShuffleQueueV2',
+  'QueueDequeueManyV2',
+  'VarHandleOp',
+  'ResourceGather',
+  'Const',
+  'AssignAddVariableOp',
+  'Split',
+}
 
 
 def ancestors(op):
@@ -43,27 +49,34 @@ def runs_on_gpu(op):
   def fits(kernel):
     for constraint in kernel.constraint:
       allowed = constraint.allowed_values.list.type
-      if allowed and op.get_attr(constraint.name).as_datatype_enum not in allowed:
+      if (
+        allowed and op.get_attr(constraint.name).as_datatype_enum not in allowed
+      ):
         return False
     return True
 
-  return any(kernel.device_type in ('GPU', 'DEFAULT') and fits(kernel)
-             for kernel in kernels.get_registered_kernels_for_op(op.type).kernel)
+  return any(
+    kernel.device_type in ('GPU', 'DEFAULT') and fits(kernel)
+    for kernel in kernels.get_registered_kernels_for_op(op.type).kernel
+  )
 
 
-@absltest.skipUnless(tf.test.is_built_with_cuda(), 'TensorFlow without GPU code')
+@absltest.skipUnless(
+  tf.test.is_built_with_cuda(), 'TensorFlow without GPU code'
+)
 class PlacementTest(parameterized.TestCase):
-
   def step_ops(self, **values):
     settings = helpers.settings(
-        options.Train, **{**helpers.TINY, **values}, train_dir='-')
+      options.Train, **{**helpers.TINY, **values}, train_dir='-'
+    )
     with tempfile.TemporaryDirectory() as scratch:
       graph = training_graph.build(settings, dataset.find('synthetic'), scratch)
     return ancestors(graph.train_op)
 
   @parameterized.product(
-      recipe=[{}, dict(flagfile=FAST10)],
-      precision=['float32', 'float16', 'bfloat16'])
+    recipe=[{}, dict(flagfile=FAST10)],
+    precision=['float32', 'float16', 'bfloat16'],
+  )
   def test_what_is_left_to_the_placer_has_a_gpu_kernel(self, recipe, precision):
     with tf.Graph().as_default():
       ops = self.step_ops(precision=precision, **recipe)
@@ -78,12 +91,13 @@ class PlacementTest(parameterized.TestCase):
       self.assertContainsSubset({op.type for op in held}, HOST)
       self.assertEqual({op.device for op in held}, {'/device:CPU:0'})
       self.assertCountEqual(
-          [op.name for op in held if op.type == 'VarHandleOp'],
-          ['train/labels', 'global_step'])
+        [op.name for op in held if op.type == 'VarHandleOp'],
+        ['train/labels', 'global_step'],
+      )
 
   def test_an_op_without_a_gpu_kernel_is_seen(self):
     with tf.Graph().as_default():
-      self.assertFalse(runs_on_gpu(tf.as_string(tf.constant(1.)).op))
+      self.assertFalse(runs_on_gpu(tf.as_string(tf.constant(1.0)).op))
       self.assertTrue(runs_on_gpu(tf.nn.relu(tf.zeros([2])).op))
 
   def test_images_stay_on_the_device_that_trains(self):
@@ -91,8 +105,12 @@ class PlacementTest(parameterized.TestCase):
     with tf.Graph().as_default():
       ops = {op.name: op for op in self.step_ops()}
       self.assertEqual(ops['train/pixels'].device, '')
-      gather, = (op for op in ops.values() if op.type == 'ResourceGather'
-                 and op.inputs[0].op.name == 'train/pixels')
+      (gather,) = (
+        op
+        for op in ops.values()
+        if op.type == 'ResourceGather'
+        and op.inputs[0].op.name == 'train/pixels'
+      )
       self.assertEqual((gather.device, gather.outputs[0].dtype), ('', tf.uint8))
 
 

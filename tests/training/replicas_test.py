@@ -25,15 +25,17 @@ TWO = training_graph.Replica(towers=('/cpu:0', '/cpu:1'))
 
 def build(replica=training_graph.Replica(), **flags):
   settings = helpers.settings(
-      options.Train, **{**helpers.TINY, **PLAIN, **flags}, train_dir='-')
+    options.Train, **{**helpers.TINY, **PLAIN, **flags}, train_dir='-'
+  )
   with tempfile.TemporaryDirectory() as scratch:
     return training_graph.build(settings, SOURCE, scratch, replica)
 
 
 def session(feed):
   """A session on two virtual CPU devices, its queues running."""
-  found = tf.Session(config=tf.ConfigProto(
-      device_count={'CPU': 2}, allow_soft_placement=True))
+  found = tf.Session(
+    config=tf.ConfigProto(device_count={'CPU': 2}, allow_soft_placement=True)
+  )
   found.run(tf.global_variables_initializer())
   found.run(tf.local_variables_initializer(), feed)
   coordinator = tf.train.Coordinator()
@@ -55,15 +57,17 @@ def trained(weights=None, steps=2, **arguments):
       for variable in tf.global_variables():
         if weights and variable.op.name in weights:
           variable.load(weights[variable.op.name], running)
-      values = lambda: {v.op.name: running.run(v) for v in tf.global_variables()}
+      values = lambda: {
+        v.op.name: running.run(v) for v in tf.global_variables()
+      }
       before = values()
-      losses = [running.run([graph.loss, graph.train_op])[0]
-                for _ in range(steps)]
+      losses = [
+        running.run([graph.loss, graph.train_op])[0] for _ in range(steps)
+      ]
       return before, values(), losses
 
 
 class TowersTest(parameterized.TestCase):
-
   def assert_same_step(self, one, other):
     """Movements agree to a thousandth of their size; losses to 1e-5."""
     (before, after, losses), (_, other_after, other_losses) = one, other
@@ -73,11 +77,16 @@ class TowersTest(parameterized.TestCase):
         continue
       moved = after[name] - start
       self.assertGreater(np.linalg.norm(moved), 0, name)
-      self.assertLess(np.linalg.norm(after[name] - other_after[name]),
-                      1e-3 * np.linalg.norm(moved), name)
+      self.assertLess(
+        np.linalg.norm(after[name] - other_after[name]),
+        1e-3 * np.linalg.norm(moved),
+        name,
+      )
 
   def test_two_towers_are_one_big_batch_without_batch_norm(self):
-    with mock.patch.object(layers, 'batch_norm', lambda images, *_, **__: images):
+    with mock.patch.object(
+      layers, 'batch_norm', lambda images, *_, **__: images
+    ):
       one = trained()
       self.assert_same_step(one, trained(one[0], replica=TWO))
 
@@ -98,7 +107,8 @@ class TowersTest(parameterized.TestCase):
     for name in names:
       self.assertFalse(np.array_equal(towers[0][name], towers[1][name]), name)
       np.testing.assert_allclose(
-          towers[1][name], first[1][name], rtol=1e-5, atol=1e-6, err_msg=name)
+        towers[1][name], first[1][name], rtol=1e-5, atol=1e-6, err_msg=name
+      )
 
   def test_forward_and_gradient_of_a_tower_are_on_its_device(self):
     with tf.Graph().as_default() as graph:
@@ -111,16 +121,29 @@ class TowersTest(parameterized.TestCase):
   def placement(self, graph, kind):
     """How many ops of a step whose type has `kind` in it run on each device."""
     train_op = graph.get_collection(tf.GraphKeys.TRAIN_OP)[0]
-    feed = {op.outputs[0]: np.zeros(op.outputs[0].shape.as_list(),
-                                    op.outputs[0].dtype.as_numpy_dtype)
-            for op in graph.get_operations() if op.type == 'Placeholder'}
+    feed = {
+      op.outputs[0]: np.zeros(
+        op.outputs[0].shape.as_list(), op.outputs[0].dtype.as_numpy_dtype
+      )
+      for op in graph.get_operations()
+      if op.type == 'Placeholder'
+    }
     metadata = tf.RunMetadata()
     with session(feed) as running:
-      running.run(train_op, options=tf.RunOptions(
-          output_partition_graphs=True), run_metadata=metadata)
-    return [sum(kind in node.op for part in metadata.partition_graphs
-                for node in part.node if node.device.endswith(str(index)))
-            for index in range(2)]
+      running.run(
+        train_op,
+        options=tf.RunOptions(output_partition_graphs=True),
+        run_metadata=metadata,
+      )
+    return [
+      sum(
+        kind in node.op
+        for part in metadata.partition_graphs
+        for node in part.node
+        if node.device.endswith(str(index))
+      )
+      for index in range(2)
+    ]
 
   def test_update_ops_of_one_tower_and_nothing_for_lint(self):
     with tf.Graph().as_default() as graph:
@@ -134,55 +157,77 @@ class TowersTest(parameterized.TestCase):
       training_graph.towers(63)
 
   @parameterized.parameters(
-      dict(replica=training_graph.Replica(towers=('',) * 3)),
-      dict(replica=training_graph.Replica(0, 5, True)),
-      dict(replica=TWO, ghost_batch=32))
+    dict(replica=training_graph.Replica(towers=('',) * 3)),
+    dict(replica=training_graph.Replica(0, 5, True)),
+    dict(replica=TWO, ghost_batch=32),
+  )
   def test_batch_that_cannot_be_split(self, **arguments):
-    with tf.Graph().as_default(), self.assertRaisesRegex(
-        UserError, '--batch_size=32: must be a multiple of'):
+    with (
+      tf.Graph().as_default(),
+      self.assertRaisesRegex(
+        UserError, '--batch_size=32: must be a multiple of'
+      ),
+    ):
       build(**arguments)
 
 
 class ReplicasTest(parameterized.TestCase):
-
   @parameterized.parameters(False, True)
   def test_the_chief_alone_updates_the_statistics(self, sync):
     for index, updates in ((0, 16), (1, 0)):
       with tf.Graph().as_default():
         graph = build(training_graph.Replica(index, 2, sync))
         ops = run_placement_test.ancestors(graph.train_op)
-        written = [op for op in ops if op.type == 'AssignSubVariableOp'
-                   and 'moving' in op.inputs[0].op.name]
+        written = [
+          op
+          for op in ops
+          if op.type == 'AssignSubVariableOp'
+          and 'moving' in op.inputs[0].op.name
+        ]
         self.assertLen(written, updates)
         self.assertEqual(graph.test is None, index > 0)
 
-  @parameterized.product(sync=[False, True], source=['indices', 'records'],
-                         shuffle=['none', 'shuffle_batch'])
+  @parameterized.product(
+    sync=[False, True],
+    source=['indices', 'records'],
+    shuffle=['none', 'shuffle_batch'],
+  )
   def test_shares_are_disjoint_and_leave_nothing_out(
-      self, sync, source, shuffle):
+    self, sync, source, shuffle
+  ):
     everything = dataset.load(SOURCE, 'train', 256).images
     seen = []
     for index in range(2):
       with tf.Graph().as_default():
-        seen.append(self.images_of_an_epoch(
-            training_graph.Replica(index, 2, sync), input=source,
-            shuffle=shuffle, min_after_dequeue=0))
+        seen.append(
+          self.images_of_an_epoch(
+            training_graph.Replica(index, 2, sync),
+            input=source,
+            shuffle=shuffle,
+            min_after_dequeue=0,
+          )
+        )
     self.assertEmpty(seen[0] & seen[1])
     if shuffle == 'none':
-      self.assertEqual(len(seen[0] | seen[1]), len({
-          image.tobytes() for image in everything}))
+      self.assertEqual(
+        len(seen[0] | seen[1]), len({image.tobytes() for image in everything})
+      )
 
   def images_of_an_epoch(self, replica, **flags):
-    settings = helpers.settings(options.Train, **{
-        **helpers.TINY, **PLAIN, **flags}, train_dir='-')
+    settings = helpers.settings(
+      options.Train, **{**helpers.TINY, **PLAIN, **flags}, train_dir='-'
+    )
     with tempfile.TemporaryDirectory() as scratch:
       batch = training_graph.input_batch(settings, SOURCE, scratch, replica)
       self.assertEqual(batch.examples, 256)
       size = 16 if replica.sync else 32
       self.assertEqual(batch.images.shape[0], size)
       with session(batch.feed) as running:
-        return {image.tobytes() for _ in range(128 // size)
-                for image in running.run(batch.images)}
+        return {
+          image.tobytes()
+          for _ in range(128 // size)
+          for image in running.run(batch.images)
+        }
 
   def test_replicas_draw_their_own_crops(self):
     with mock.patch.object(augment, 'draws', wraps=augment.draws) as draws:

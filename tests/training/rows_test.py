@@ -4,16 +4,14 @@ import os
 
 from absl.testing import absltest
 
-import graph_resnet9  # pylint: disable=unused-import
-from graph_resnet9.errors import UserError
 from graph_resnet9 import files
+from graph_resnet9.errors import UserError
 from graph_resnet9.training import rows as report
 
-ROW = report.Row(1., 8, 'synthetic', .1, 2., None, None, 2.5, .125, 2.)
+ROW = report.Row(1.0, 8, 'synthetic', 0.1, 2.0, None, None, 2.5, 0.125, 2.0)
 
 
 class ReportTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
     self.dir = self.create_tempdir().full_path
@@ -35,11 +33,22 @@ class ReportTest(absltest.TestCase):
     report.write_rows(self.dir, [ROW])
     with open(path, 'rb') as f:
       line = f.read()
-    bad = [line.replace(b'"step": 8', step) for step in (
-        b'"step": "8"', b'"step": 8.5', b'"step": -8', b'"step": null')]
-    bad += [line.replace(b'2.5', b'"2.5"'), line.replace(b'2.5', b'null'),
-            line.replace(b'2.5', b'1' + b'0' * 400), b'[' * 100000 + b'\n',
-            b'\xff\xfe\n']
+    bad = [
+      line.replace(b'"step": 8', step)
+      for step in (
+        b'"step": "8"',
+        b'"step": 8.5',
+        b'"step": -8',
+        b'"step": null',
+      )
+    ]
+    bad += [
+      line.replace(b'2.5', b'"2.5"'),
+      line.replace(b'2.5', b'null'),
+      line.replace(b'2.5', b'1' + b'0' * 400),
+      b'[' * 100000 + b'\n',
+      b'\xff\xfe\n',
+    ]
     with open(path, 'wb') as f:
       f.write(b''.join(bad) + line)
     with self.assertLogs('absl', level='WARNING') as logs:
@@ -56,8 +65,10 @@ class ReportTest(absltest.TestCase):
 
   def test_table_row_lines_up_with_the_header(self):
     self.assertLen(report.table_row(ROW), len(report.table_header()))
-    self.assertEqual(report.table_row(ROW).split(),
-                     ['1', '0.1000', '2.0', '-', '-', '2.5000', '12.50%', '2.0'])
+    self.assertEqual(
+      report.table_row(ROW).split(),
+      ['1', '0.1000', '2.0', '-', '-', '2.5000', '12.50%', '2.0'],
+    )
 
   def test_file_that_cannot_be_written_is_named_and_kept(self):
     path = os.path.join(self.dir, 'flags.txt')

@@ -6,13 +6,11 @@ import sys
 
 from absl.testing import absltest
 
-import graph_resnet9  # pylint: disable=unused-import
-
 from graph_resnet9 import interrupts as signals
 from tests import helpers
 
-# An exception here would be KeyboardInterrupt's own line and exit code; raised a
-# little later, below TensorFlow's C++ code, it would be lost.
+# An exception here would be KeyboardInterrupt's own line and exit code; raised
+# a little later, below TensorFlow's C++ code, it would be lost.
 PROGRAM = """
 import os, runpy
 from graph_resnet9.training import hooks
@@ -22,14 +20,23 @@ runpy.run_module('graph_resnet9.train', run_name='__main__')
 
 
 class SignalsTest(absltest.TestCase):
-
   def test_before_the_session_a_signal_ends_the_process_without_a_word(self):
     for number in (signal.SIGTERM, signal.SIGINT):
       done = subprocess.run(
-          [sys.executable, '-c', PROGRAM % number, *helpers.arguments(
-              train_dir=self.create_tempdir().full_path, **helpers.TINY)],
-          cwd=helpers.ROOT, env=helpers.environment(TF_CPP_MIN_LOG_LEVEL='3'),
-          capture_output=True, text=True, check=False)
+        [
+          sys.executable,
+          '-c',
+          PROGRAM % number,
+          *helpers.arguments(
+            train_dir=self.create_tempdir().full_path, **helpers.TINY
+          ),
+        ],
+        cwd=helpers.ROOT,
+        env=helpers.environment(TF_CPP_MIN_LOG_LEVEL='3'),
+        capture_output=True,
+        text=True,
+        check=False,
+      )
       self.assertEqual(done.returncode, -number, done.stderr)
       self.assertNotIn('Traceback', done.stderr)
       self.assertNotIn('interrupted', done.stderr)
@@ -37,14 +44,16 @@ class SignalsTest(absltest.TestCase):
   def test_handlers_are_as_before_afterwards(self):
     def mine(number, frame):
       del number, frame
+
     for handler in (signal.default_int_handler, signal.SIG_IGN, mine):
       before = signal.signal(signal.SIGINT, handler)
       self.addCleanup(signal.signal, signal.SIGINT, before)
       with signals.end_the_process():
         # What somebody else has asked for stays.
-        self.assertEqual(signal.getsignal(signal.SIGINT),
-                         signal.SIG_DFL if handler is signal.default_int_handler
-                         else handler)
+        self.assertEqual(
+          signal.getsignal(signal.SIGINT),
+          signal.SIG_DFL if handler is signal.default_int_handler else handler,
+        )
       self.assertEqual(signal.getsignal(signal.SIGINT), handler)
 
 

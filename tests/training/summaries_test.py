@@ -8,16 +8,14 @@ from unittest import mock
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
-
-import graph_resnet9  # pylint: disable=unused-import
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.cli import settings as options
 from graph_resnet9.inputs import dataset
+from graph_resnet9.training import graph as training_graph
+from graph_resnet9.training import loop as training
 from graph_resnet9.training import summaries
 from graph_resnet9.training import summary_hooks
-from graph_resnet9.training import loop as training
-from graph_resnet9.training import graph as training_graph
 from tests import helpers
 
 MEAN_COLOUR = 125, 123, 114  # Of the CIFAR-10 training images, rounded.
@@ -25,8 +23,11 @@ EPSILON = 1e-5  # Of batch normalisation.
 
 
 def events(train_dir):
-  return [event for path in sorted(pathlib.Path(train_dir).glob('events*'))
-          for event in tf.train.summary_iterator(str(path))]
+  return [
+    event
+    for path in sorted(pathlib.Path(train_dir).glob('events*'))
+    for event in tf.train.summary_iterator(str(path))
+  ]
 
 
 def values(train_dir):
@@ -47,8 +48,13 @@ def tiles(value):
   with tf.Graph().as_default(), tf.Session() as session:
     pixels = session.run(tf.image.decode_png(value.image.encoded_image_string))
   side = len(pixels) // 32
-  return np.array([pixels[32 * row:32 * row + 32, 32 * column:32 * column + 32]
-                   for row in range(side) for column in range(side)])
+  return np.array(
+    [
+      pixels[32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
+      for row in range(side)
+      for column in range(side)
+    ]
+  )
 
 
 class RunTest(absltest.TestCase):
@@ -75,48 +81,63 @@ class RunTest(absltest.TestCase):
     for tag in ('train/loss', 'train/accuracy', 'train/learning_rate'):
       self.assertEqual(list(found[tag]), [1, 21, 41], tag)
     np.testing.assert_allclose(
-        list(scalars(found['train/learning_rate']).values()),
-        np.interp([1 / 8, 21 / 8, 41 / 8], [0, 6 * 5 / 24, 6], [0, .4, 0]),
-        rtol=1e-5)
+      list(scalars(found['train/learning_rate']).values()),
+      np.interp([1 / 8, 21 / 8, 41 / 8], [0, 6 * 5 / 24, 6], [0, 0.4, 0]),
+      rtol=1e-5,
+    )
 
   def test_session_says_once_that_it_starts(self):
     """Of all before a start TensorBoard drops what is not of earlier steps."""
     folder, _ = self.run_of()
-    starts = [event.step for event in events(folder)
-              if event.session_log.status == tf.SessionLog.START]
+    starts = [
+      event.step
+      for event in events(folder)
+      if event.session_log.status == tf.SessionLog.START
+    ]
     self.assertEqual(starts, [1])
 
   def test_images_per_sec_are_of_the_steps_alone(self):
     """By a clock in which a step takes a second, and all else much longer."""
-    clock = types.SimpleNamespace(now=0.)
+    clock = types.SimpleNamespace(now=0.0)
+
     def read():
       clock.now += 1
       return clock.now
+
     def slow(test):
       def tested(*args):
         clock.now += 1000
         return test(*args)
+
       return tested
+
     class SlowPlanning(tf.train.SessionRunHook):
       steps = 0
+
       def before_run(self, run_context):
         self.steps += 1
         if self.steps <= 2:
           clock.now += 1000
+
     test = training._test  # pylint: disable=protected-access
-    with mock.patch.object(summary_hooks, 'time',
-                           types.SimpleNamespace(perf_counter=read)), \
-         mock.patch.object(training, '_test', slow(test)):
+    with (
+      mock.patch.object(
+        summary_hooks, 'time', types.SimpleNamespace(perf_counter=read)
+      ),
+      mock.patch.object(training, '_test', slow(test)),
+    ):
       _, found = self.run_of([SlowPlanning()], seed=1)
-    self.assertEqual(scalars(found['train/images_per_sec']), {22: 32., 42: 32.})
+    self.assertEqual(
+      scalars(found['train/images_per_sec']), {22: 32.0, 42: 32.0}
+    )
 
   def test_first_images_are_those_of_the_data_set(self):
-    _, found = self.run_of(epochs=.25, pad=0, flip=False, cutout=0,
-                           shuffle='none')
+    _, found = self.run_of(
+      epochs=0.25, pad=0, flip=False, cutout=0, shuffle='none'
+    )
     images = dataset.load(dataset.find('synthetic'), 'train', 16).images
     self.assertEqual(list(found['train/images/image']), [1])
-    np.testing.assert_array_equal(
-        tiles(found['train/images/image'][1]), images)
+    np.testing.assert_array_equal(tiles(found['train/images/image'][1]), images)
 
   def test_images_show_the_hole_of_cutout(self):
     _, found = self.run_of()
@@ -130,8 +151,9 @@ class RunTest(absltest.TestCase):
   def test_images_and_histograms_come_once_an_epoch(self):
     """With every 20th step, the first of a session and of each epoch."""
     for run, steps in (
-        (self.run_of(), [1, 21, 41]),  # 8 steps an epoch.
-        (self.run_of(train_examples=320, batch_size=8, epochs=2), [1, 41])):
+      (self.run_of(), [1, 21, 41]),  # 8 steps an epoch.
+      (self.run_of(train_examples=320, batch_size=8, epochs=2), [1, 41]),
+    ):
       _, found = run
       tags = [tag for tag in found if tag.startswith('weights/')]
       self.assertLen(tags, 25)
@@ -145,28 +167,37 @@ class RunTest(absltest.TestCase):
     for tag in found:
       if tag.startswith('weights/'):
         with self.subTest(tag=tag):
-          weights = initial[tag[len('weights/'):]].astype(np.float64)
+          weights = initial[tag[len('weights/') :]].astype(np.float64)
           histogram = found[tag][1].histo
           self.assertEqual(histogram.num, weights.size)
           np.testing.assert_allclose(
-              [histogram.min, histogram.max, histogram.sum,
-               histogram.sum_squares],
-              [weights.min(), weights.max(), weights.sum(),
-               (weights ** 2).sum()], rtol=1e-5, atol=1e-5)
+            [
+              histogram.min,
+              histogram.max,
+              histogram.sum,
+              histogram.sum_squares,
+            ],
+            [weights.min(), weights.max(), weights.sum(), (weights**2).sum()],
+            rtol=1e-5,
+            atol=1e-5,
+          )
 
   def test_gap_closes_when_the_updates_run_and_stays_when_not(self):
     flags = dict(epochs=10, lr_values='0,.05,0')
-    for run, closes in ((self.run_of(**flags), True),
-                        (self.run_of(update_ops='none', **flags), False)):
+    for run, closes in (
+      (self.run_of(**flags), True),
+      (self.run_of(update_ops='none', **flags), False),
+    ):
       _, found = run
       means, variances = (
-          [scalars(found[tag]) for tag in found if tag.startswith(prefix)]
-          for prefix in ('gap_mean/', 'gap_variance/'))
+        [scalars(found[tag]) for tag in found if tag.startswith(prefix)]
+        for prefix in ('gap_mean/', 'gap_variance/')
+      )
       self.assertLen(means, 8)
       self.assertLen(variances, 8)
       for mean, variance in zip(means, variances):
         self.assertGreater(variance[1], 1)  # Stored: 0 and 1, for both.
-        self.assertEqual(mean[61] < .25 and variance[61] < .6, closes)
+        self.assertEqual(mean[61] < 0.25 and variance[61] < 0.6, closes)
 
 
 class GapTest(parameterized.TestCase):
@@ -182,28 +213,43 @@ class GapTest(parameterized.TestCase):
     return found
 
   @parameterized.parameters(
-      {}, dict(ghost_batch=8), dict(precision='bfloat16'),
-      dict(precision='float16'), dict(update_ops='none'))
+    {},
+    dict(ghost_batch=8),
+    dict(precision='bfloat16'),
+    dict(precision='float16'),
+    dict(update_ops='none'),
+  )
   def test_gap_is_that_of_numpy_before_the_update(self, **flags):
     settings = helpers.settings(
-        options.Train, **{**helpers.TINY, **flags}, train_dir='-')
-    with tf.Graph().as_default() as graph, \
-         tempfile.TemporaryDirectory() as scratch:
+      options.Train, **{**helpers.TINY, **flags}, train_dir='-'
+    )
+    with (
+      tf.Graph().as_default() as graph,
+      tempfile.TemporaryDirectory() as scratch,
+    ):
       built = training_graph.build(settings, dataset.find('synthetic'), scratch)
       inputs = self.tensors(graph)
       self.assertLen(inputs, 8)
-      stored = {v.op.name: v for v in tf.global_variables()
-                if v.op.name.startswith(tuple(inputs))}
+      stored = {
+        v.op.name: v
+        for v in tf.global_variables()
+        if v.op.name.startswith(tuple(inputs))
+      }
       merged = tf.summary.merge_all()
-      with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(
-          tf.train.Scaffold(local_init_feed_dict=built.feed))) as session:
+      with tf.train.MonitoredSession(
+        tf.train.ChiefSessionCreator(
+          tf.train.Scaffold(local_init_feed_dict=built.feed)
+        )
+      ) as session:
         for _ in range(3):
           session.run(built.train_op)
         before = session.run(stored)
         _, text, x = session.run((built.train_op, merged, inputs))
         after = session.run(stored)
-    shown = {value.tag: value.simple_value
-             for value in tf.Summary.FromString(text).value}
+    shown = {
+      value.tag: value.simple_value
+      for value in tf.Summary.FromString(text).value
+    }
     for layer, groups in x.items():
       groups = [g.astype(np.float64).reshape(-1, g.shape[-1]) for g in groups]
       mean = np.mean([g.mean(0) for g in groups], 0)
@@ -211,26 +257,37 @@ class GapTest(parameterized.TestCase):
       moving_mean = before[layer + '/moving_mean']
       moving_variance = before[layer + '/moving_variance'] + EPSILON
       np.testing.assert_allclose(
-          shown['gap_mean/' + layer],
-          np.sqrt(((moving_mean - mean) ** 2 / variance).mean()), rtol=1e-3)
+        shown['gap_mean/' + layer],
+        np.sqrt(((moving_mean - mean) ** 2 / variance).mean()),
+        rtol=1e-3,
+      )
       np.testing.assert_allclose(
-          shown['gap_variance/' + layer],
-          np.sqrt((np.log2(moving_variance / variance) ** 2).mean()), rtol=1e-3)
+        shown['gap_variance/' + layer],
+        np.sqrt((np.log2(moving_variance / variance) ** 2).mean()),
+        rtol=1e-3,
+      )
       updated = flags.get('update_ops') != 'none'
-      self.assertEqual(updated, np.any(
-          after[layer + '/moving_mean'] != before[layer + '/moving_mean']))
+      self.assertEqual(
+        updated,
+        np.any(after[layer + '/moving_mean'] != before[layer + '/moving_mean']),
+      )
       if not updated:
-        self.assertEqual(set(moving_mean), {0.})
+        self.assertEqual(set(moving_mean), {0.0})
 
   def test_summaries_alone_change_no_variable(self):
     settings = helpers.settings(options.Train, **helpers.TINY, train_dir='-')
     with tf.Graph().as_default(), tempfile.TemporaryDirectory() as scratch:
       built = training_graph.build(settings, dataset.find('synthetic'), scratch)
-      everything = [tf.summary.merge_all(),
-                    tf.summary.merge_all(summaries.EPOCH_SUMMARIES)]
+      everything = [
+        tf.summary.merge_all(),
+        tf.summary.merge_all(summaries.EPOCH_SUMMARIES),
+      ]
       variables = tf.global_variables()
-      with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(
-          tf.train.Scaffold(local_init_feed_dict=built.feed))) as session:
+      with tf.train.MonitoredSession(
+        tf.train.ChiefSessionCreator(
+          tf.train.Scaffold(local_init_feed_dict=built.feed)
+        )
+      ) as session:
         session.run(built.train_op)
         before = session.run(variables)
         session.run(everything)
@@ -240,8 +297,10 @@ class GapTest(parameterized.TestCase):
   def test_other_update_is_named(self):
     with tf.Graph().as_default(), tf.variable_scope('', use_resource=True):
       variable = tf.get_variable('count', [2])
-      tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, variable.assign_sub(
-          tf.square(variable), read_value=False))
+      tf.add_to_collection(
+        tf.GraphKeys.UPDATE_OPS,
+        variable.assign_sub(tf.square(variable), read_value=False),
+      )
       with self.assertRaisesRegex(ValueError, 'of a moving average: Assign'):
         summaries.gaps()
 
@@ -251,7 +310,7 @@ class WeightsTest(absltest.TestCase):
 
   def histogram(self, weights):
     with tf.Graph().as_default(), tf.variable_scope('', use_resource=True):
-      zero = tf.constant(0.)
+      zero = tf.constant(0.0)
       loss = tf.reduce_sum(tf.get_variable('w', initializer=weights))
       summaries.add(tf.zeros([4, 32, 32, 3]), loss, zero, zero)
       with tf.Session() as session:
@@ -263,10 +322,11 @@ class WeightsTest(absltest.TestCase):
   def test_sample_of_a_large_kernel_meets_every_filter(self):
     filters = np.arange(512, dtype=np.float32)
     histogram = self.histogram(
-        np.broadcast_to(filters, [3, 3, 512, 512]).copy())
-    self.assertBetween(histogram.num, 2 ** 15, 2 ** 17)
+      np.broadcast_to(filters, [3, 3, 512, 512]).copy()
+    )
+    self.assertBetween(histogram.num, 2**15, 2**17)
     self.assertEqual((histogram.min, histogram.max), (0, 511))
-    self.assertAlmostEqual(histogram.sum / histogram.num, 255.5, delta=.5)
+    self.assertAlmostEqual(histogram.sum / histogram.num, 255.5, delta=0.5)
 
   def test_weights_that_are_not_finite_are_no_error(self):
     """So that the guard of the loss can say what has happened."""

@@ -11,8 +11,6 @@ from unittest import mock
 
 from absl.testing import absltest
 
-import graph_resnet9  # pylint: disable=unused-import
-
 from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
 from graph_resnet9.training import train_dir
@@ -20,28 +18,35 @@ from tests import helpers
 
 
 class TrainDirTest(absltest.TestCase):
-
   def setUp(self):
     super().setUp()
     self.dir = pathlib.Path(self.create_tempdir().full_path)
 
   def opened(self):
-    return train_dir.opened(helpers.settings(
-        options.Train, train_dir=str(self.dir), **helpers.TINY))
+    return train_dir.opened(
+      helpers.settings(options.Train, train_dir=str(self.dir), **helpers.TINY)
+    )
 
   def test_second_one_is_told_directory_and_process(self):
     with self.opened() as whole:
       self.assertIsNone(whole)
-      with self.assertRaisesRegex(UserError, '--train_dir=%s: process %d on ' % (
-          self.dir, os.getpid())), self.opened():
+      with (
+        self.assertRaisesRegex(
+          UserError, '--train_dir=%s: process %d on ' % (self.dir, os.getpid())
+        ),
+        self.opened(),
+      ):
         pass
     with self.opened():  # The first one has ended.
       pass
 
   def test_started_programs_do_not_keep_the_lock(self):
     with self.opened():
-      child = subprocess.Popen([sys.executable, '-c', 'input()'],
-                               stdin=subprocess.PIPE, close_fds=False)
+      child = subprocess.Popen(
+        [sys.executable, '-c', 'input()'],
+        stdin=subprocess.PIPE,
+        close_fds=False,
+      )
     with self.opened():
       pass
     child.communicate(b'\n')
@@ -53,12 +58,14 @@ class TrainDirTest(absltest.TestCase):
       pass
 
   def test_file_system_without_locks_gives_a_warning(self):
-    with mock.patch.object(fcntl, 'flock', side_effect=OSError(
-        errno.ENOLCK, 'No locks available')):
+    with mock.patch.object(
+      fcntl, 'flock', side_effect=OSError(errno.ENOLCK, 'No locks available')
+    ):
       with self.assertLogs(level='WARNING') as logs, self.opened():
         pass
-    self.assertIn('--train_dir=%s: this file system has no locks' % self.dir,
-                  logs.output[0])
+    self.assertIn(
+      '--train_dir=%s: this file system has no locks' % self.dir, logs.output[0]
+    )
 
   def test_garbage_in_the_lock_file_is_no_obstacle(self):
     lock = self.dir / train_dir.LOCK

@@ -9,8 +9,15 @@ import importlib
 
 from graph_resnet9.errors import UserError
 
-NAMES = ('update_ops', 'shuffle_batch', 'image_pairs', 'batch_size_one',
-         'cifar_bottleneck', 'frozen_batch_norm', 'saver_without_statistics')
+NAMES = (
+  'update_ops',
+  'shuffle_batch',
+  'image_pairs',
+  'batch_size_one',
+  'cifar_bottleneck',
+  'frozen_batch_norm',
+  'saver_without_statistics',
+)
 
 
 def load(name):
@@ -20,8 +27,10 @@ def load(name):
     UserError: no such case.
   """
   if name not in NAMES:
-    raise UserError('--case=%s: no such case; give one of %s, or all' %
-                    (name, ', '.join(NAMES)))
+    raise UserError(
+      '--case=%s: no such case; give one of %s, or all'
+      % (name, ', '.join(NAMES))
+    )
   return importlib.import_module('graph_resnet9.demos.cases.' + name)
 
 

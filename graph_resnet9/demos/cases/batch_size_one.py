@@ -36,9 +36,11 @@ from graph_resnet9.demos.cases import spectrograms as signals
 from graph_resnet9.inputs import queues
 from graph_resnet9.model import losses
 
-SOURCE = ('tensorflow/tensorflow #9796 (inference on one); the network and '
-          'both faults from the blog post "Tensorflow \'Riddle\'", October '
-          '2020; Wu and Johnson 2021, arXiv 2105.07576')
+SOURCE = (
+  'tensorflow/tensorflow #9796 (inference on one); the network and '
+  'both faults from the blog post "Tensorflow \'Riddle\'", October '
+  '2020; Wu and Johnson 2021, arXiv 2105.07576'
+)
 CAUSES = ('single-example',)  # Codes of lint and diagnose.
 EPSILON = 1e-7  # Keras clips probabilities to EPSILON .. 1 - EPSILON.
 BATCH_SIZE = 32  # Of the arm that works.
@@ -52,15 +54,19 @@ FIRST_LAYERS = ('block1/first/bn', 'block1/projection/bn')
 
 def conv(inputs, filters, size, strides):
   """[batch, frames / strides, filters]: a convolution over time, no bias."""
-  return tf.layers.conv1d(inputs, filters, size, strides, 'same',
-                          use_bias=False, name='conv')
+  return tf.layers.conv1d(
+    inputs, filters, size, strides, 'same', use_bias=False, name='conv'
+  )
 
 
 def conv_bn_relu(inputs, filters, size, strides, training, name):
   """conv, then batch normalisation over batch and frames, then ReLU."""
   with tf.variable_scope(name):
-    return tf.nn.relu(tf.layers.batch_normalization(
-        conv(inputs, filters, size, strides), training=training, name='bn'))
+    return tf.nn.relu(
+      tf.layers.batch_normalization(
+        conv(inputs, filters, size, strides), training=training, name='bn'
+      )
+    )
 
 
 def block(inputs, filters, training, name):
@@ -77,8 +83,9 @@ def block(inputs, filters, training, name):
   with tf.variable_scope(name):
     branch = conv_bn_relu(inputs, filters, 9, 2, training, 'first')
     branch = conv_bn_relu(branch, filters, 9, 1, training, 'second')
-    return tf.nn.relu(branch + conv_bn_relu(inputs, filters, 1, 2, training,
-                                            'projection'))
+    return tf.nn.relu(
+      branch + conv_bn_relu(inputs, filters, 1, 2, training, 'projection')
+    )
 
 
 def network(inputs, training):
@@ -120,8 +127,9 @@ def probability_loss(outputs, labels):
     [batch] float32 Tensor. Its gradient is 0 wherever the share is clipped.
   """
   total = tf.reduce_sum(outputs, 1, keepdims=True)
-  total = tf.where(tf.abs(total) < EPSILON, EPSILON * tf.ones_like(total),
-                   total)
+  total = tf.where(
+    tf.abs(total) < EPSILON, EPSILON * tf.ones_like(total), total
+  )
   share = tf.clip_by_value(outputs / total, EPSILON, 1 - EPSILON)
   return -tf.log(tf.gather(share, labels, axis=1, batch_dims=1))
 
@@ -129,15 +137,17 @@ def probability_loss(outputs, labels):
 def scored(loss, outputs, labels):
   """lab.Tower by a loss function of (outputs, labels) to [batch]."""
   return lab.Tower(
-      tf.reduce_mean(loss(outputs, labels)),
-      tf.reduce_mean(tf.cast(losses.correct(outputs, labels), tf.float32)))
+    tf.reduce_mean(loss(outputs, labels)),
+    tf.reduce_mean(tf.cast(losses.correct(outputs, labels), tf.float32)),
+  )
 
 
 def without_gradient(loss, outputs):
   """Share of the examples whose loss has gradient 0: float32 scalar Tensor."""
-  gradient, = tf.gradients(loss, outputs)
-  return tf.reduce_mean(tf.cast(
-      tf.reduce_all(tf.equal(gradient, 0), 1), tf.float32))
+  (gradient,) = tf.gradients(loss, outputs)
+  return tf.reduce_mean(
+    tf.cast(tf.reduce_all(tf.equal(gradient, 0), 1), tf.float32)
+  )
 
 
 def rows(table, indices):
@@ -151,8 +161,9 @@ def evaluation_of(loss, table, count, batch_size):
   first = tf.placeholder(tf.int32, [])
   inputs, labels = rows(table, tf.range(first, first + batch_size))
   return lab.both_towers(
-      lambda training: scored(loss, network(inputs, training), labels),
-      [{first: begin} for begin in range(0, count, batch_size)])
+    lambda training: scored(loss, network(inputs, training), labels),
+    [{first: begin} for begin in range(0, count, batch_size)],
+  )
 
 
 def run(trainer):
@@ -162,32 +173,48 @@ def run(trainer):
 
   def table(name, part, feed):
     with tf.device('/cpu:0'), tf.variable_scope(name):
-      return [queues.local_variable(values[part], kind, feed)
-              for kind, values in zip(('signals', 'labels'), examples)]
+      return [
+        queues.local_variable(values[part], kind, feed)
+        for kind, values in zip(('signals', 'labels'), examples)
+      ]
 
   def build(loss, batch_size):
     feed = {}
     train = table('train', slice(TRAIN_EXAMPLES), feed)
     test = table('test', slice(TRAIN_EXAMPLES, None), feed)
-    inputs, labels = rows(train, queues.index_queue(
-        TRAIN_EXAMPLES, batch_size, 'epoch', trainer.seed))
+    inputs, labels = rows(
+      train,
+      queues.index_queue(TRAIN_EXAMPLES, batch_size, 'epoch', trainer.seed),
+    )
     outputs = network(inputs, training=True)
     tower = scored(loss, outputs, labels)
     # Before the evaluations, which add to UPDATE_OPS.
-    train_op = lab.train_op(tower.loss, lab.learning_rate(steps, .004))
+    train_op = lab.train_op(tower.loss, lab.learning_rate(steps, 0.004))
     return lab.Graph(
-        tower, train_op,
-        evaluation_of(loss, test, TEST_EXAMPLES, EVAL_BATCH_SIZE), feed,
-        figures={'without_gradient': without_gradient(tower.loss, outputs)},
-        others={'one by one': evaluation_of(loss, test, ONE_BY_ONE, 1)})
+      tower,
+      train_op,
+      evaluation_of(loss, test, TEST_EXAMPLES, EVAL_BATCH_SIZE),
+      feed,
+      figures={'without_gradient': without_gradient(tower.loss, outputs)},
+      others={'one by one': evaluation_of(loss, test, ONE_BY_ONE, 1)},
+    )
 
-  arms = [trainer.train(name, broken, functools.partial(build, *how), steps)
-          for name, broken, how in (
-              ('raw outputs as probabilities, batch size 1', True,
-               (probability_loss, 1)),
-              ('softmax, batch size 1', True, (losses.cross_entropy, 1)),
-              ('softmax, batch size %d' % BATCH_SIZE, False,
-               (losses.cross_entropy, BATCH_SIZE)))]
+  arms = [
+    trainer.train(name, broken, functools.partial(build, *how), steps)
+    for name, broken, how in (
+      (
+        'raw outputs as probabilities, batch size 1',
+        True,
+        (probability_loss, 1),
+      ),
+      ('softmax, batch size 1', True, (losses.cross_entropy, 1)),
+      (
+        'softmax, batch size %d' % BATCH_SIZE,
+        False,
+        (losses.cross_entropy, BATCH_SIZE),
+      ),
+    )
+  ]
   return report.Outcome(arms, claims(*arms))
 
 
@@ -197,36 +224,70 @@ def claims(raw, single, fixed):
     return own.accuracy
 
   def ratios(arm):
-    return [layer.variance_ratio for layer in arm.layers
-            if layer.name in FIRST_LAYERS]
+    return [
+      layer.variance_ratio for layer in arm.layers if layer.name in FIRST_LAYERS
+    ]
 
-  yield report.Claim(raw.name + ': share of the steps without a gradient',
-                     raw.figures['without_gradient'], '>=', .5)
-  yield report.Claim(raw.name + ': training loss, guessing being ln 10 = 2.303',
-                     raw.train.loss, '>=', 3)
-  yield report.Claim(raw.name + ': accuracy by moving statistics',
-                     raw.moving.accuracy, '<=', .5)
-  yield report.Claim(raw.name + ': accuracy by the statistics of each signal',
-                     own_accuracy(raw), '<=', .5)
-  yield report.Claim(single.name + ': training accuracy',
-                     single.train.accuracy, '>=', .8)
   yield report.Claim(
-      single.name + ': accuracy by the statistics of each signal',
-      own_accuracy(single), '>=', .8)
+    raw.name + ': share of the steps without a gradient',
+    raw.figures['without_gradient'],
+    '>=',
+    0.5,
+  )
   yield report.Claim(
-      single.name + ': training accuracy less that by moving statistics',
-      single.train.accuracy - single.moving.accuracy, '>=', .35)
+    raw.name + ': training loss, guessing being ln 10 = 2.303',
+    raw.train.loss,
+    '>=',
+    3,
+  )
   yield report.Claim(
-      single.name + ': training accuracy less that by batch statistics',
-      single.train.accuracy - single.batch.accuracy, '>=', .35)
+    raw.name + ': accuracy by moving statistics', raw.moving.accuracy, '<=', 0.5
+  )
   yield report.Claim(
-      single.name + ': stored variance / variance, first layers, largest',
-      max(ratios(single)), '<=', .75)
-  yield report.Claim(fixed.name + ': training accuracy',
-                     fixed.train.accuracy, '>=', .8)
+    raw.name + ': accuracy by the statistics of each signal',
+    own_accuracy(raw),
+    '<=',
+    0.5,
+  )
   yield report.Claim(
-      fixed.name + ': training accuracy less that by moving statistics',
-      fixed.train.accuracy - fixed.moving.accuracy, '<=', .1)
+    single.name + ': training accuracy', single.train.accuracy, '>=', 0.8
+  )
   yield report.Claim(
-      fixed.name + ': stored variance / variance, first layers, smallest',
-      min(ratios(fixed)), '>=', .8)
+    single.name + ': accuracy by the statistics of each signal',
+    own_accuracy(single),
+    '>=',
+    0.8,
+  )
+  yield report.Claim(
+    single.name + ': training accuracy less that by moving statistics',
+    single.train.accuracy - single.moving.accuracy,
+    '>=',
+    0.35,
+  )
+  yield report.Claim(
+    single.name + ': training accuracy less that by batch statistics',
+    single.train.accuracy - single.batch.accuracy,
+    '>=',
+    0.35,
+  )
+  yield report.Claim(
+    single.name + ': stored variance / variance, first layers, largest',
+    max(ratios(single)),
+    '<=',
+    0.75,
+  )
+  yield report.Claim(
+    fixed.name + ': training accuracy', fixed.train.accuracy, '>=', 0.8
+  )
+  yield report.Claim(
+    fixed.name + ': training accuracy less that by moving statistics',
+    fixed.train.accuracy - fixed.moving.accuracy,
+    '<=',
+    0.1,
+  )
+  yield report.Claim(
+    fixed.name + ': stored variance / variance, first layers, smallest',
+    min(ratios(fixed)),
+    '>=',
+    0.8,
+  )

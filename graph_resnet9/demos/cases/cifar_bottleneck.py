@@ -38,8 +38,10 @@ from graph_resnet9.demos import report
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import queues
 
-SOURCE = ('a question about tf.layers.batch_normalization in a CIFAR-10 '
-          'network of bottleneck units, and the answer to it')
+SOURCE = (
+  'a question about tf.layers.batch_normalization in a CIFAR-10 '
+  'network of bottleneck units, and the answer to it'
+)
 CAUSES = ('too-few-steps',)  # Codes of lint and diagnose.
 EXAMPLES = 100
 BATCH_SIZE = 25
@@ -53,19 +55,21 @@ class Variant(NamedTuple):
   signed: bool, inputs in [-1, 1] instead of pixels over 256.
   norm_before_sum: bool, whether a unit's last convolution is normalised.
   """
+
   axis: int = -1
-  decay: float = .99
+  decay: float = 0.99
   signed: bool = False
   norm_before_sum: bool = True
 
 
 ARMS = (
-    ('as asked', True, Variant()),
-    ('axis=1', True, Variant(axis=1)),
-    ('inputs in [-1, 1]', True, Variant(signed=True)),
-    ('no batch norm before the sum', True, Variant(norm_before_sum=False)),
-    ('all three', True, Variant(axis=1, signed=True, norm_before_sum=False)),
-    ('decay 0.9', False, Variant(decay=.9)))
+  ('as asked', True, Variant()),
+  ('axis=1', True, Variant(axis=1)),
+  ('inputs in [-1, 1]', True, Variant(signed=True)),
+  ('no batch norm before the sum', True, Variant(norm_before_sum=False)),
+  ('all three', True, Variant(axis=1, signed=True, norm_before_sum=False)),
+  ('decay 0.9', False, Variant(decay=0.9)),
+)
 
 
 def logits(images, variant, training):
@@ -76,13 +80,14 @@ def logits(images, variant, training):
   Collections:
     UPDATE_OPS: + 2 for each batch normalisation, if training.
   """
+
   def conv(x, filters, size, name):
     return tf.layers.conv2d(x, filters, size, padding='same', name=name)
 
   def batch_norm(x, name):
     return tf.layers.batch_normalization(
-        x, axis=variant.axis, momentum=variant.decay, training=training,
-        name=name)
+      x, axis=variant.axis, momentum=variant.decay, training=training, name=name
+    )
 
   x = tf.cast(images, tf.float32)
   x = x / 127.5 - 1 if variant.signed else x / 256
@@ -101,22 +106,31 @@ def logits(images, variant, training):
 
 def build(trainer, variant):
   """The lab.Graph of an arm: evaluated on the images that it is trained on."""
+
   def tower(batch, training):
     images = augment.crops(batch.pixels, batch.indices)
     return lab.scored(logits(images, variant, training), batch.labels)
 
   split = trainer.data('train')
-  data = queues.table(split._replace(images=split.images[:EXAMPLES],
-                                     labels=split.labels[:EXAMPLES]), 'train')
+  data = queues.table(
+    split._replace(
+      images=split.images[:EXAMPLES], labels=split.labels[:EXAMPLES]
+    ),
+    'train',
+  )
   train = tower(lab.shuffled_batch(data, trainer.seed, BATCH_SIZE), True)
   update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
   with tf.control_dependencies(update_ops):
     train_op = tf.train.AdamOptimizer().minimize(
-        train.loss, tf.train.get_global_step())
+      train.loss, tf.train.get_global_step()
+    )
   everything = queues.table_batch(data, tf.range(EXAMPLES))
   return lab.Graph(
-      train, train_op,
-      lab.both_towers(functools.partial(tower, everything), [{}]), data.feed)
+    train,
+    train_op,
+    lab.both_towers(functools.partial(tower, everything), [{}]),
+    data.feed,
+  )
 
 
 def run(trainer):
@@ -124,32 +138,57 @@ def run(trainer):
   steps = trainer.steps(100, 60)
   arms = []
   for name, broken, variant in ARMS:
-    arm = trainer.train(name, broken,
-                        functools.partial(build, trainer, variant), steps)
-    left = variant.decay ** steps
-    arms.append(arm._replace(figures={'share_of_initial_variance': float(
-        np.median(left / arm.layers[0].stored_variance))}))
+    arm = trainer.train(
+      name, broken, functools.partial(build, trainer, variant), steps
+    )
+    left = variant.decay**steps
+    arms.append(
+      arm._replace(
+        figures={
+          'share_of_initial_variance': float(
+            np.median(left / arm.layers[0].stored_variance)
+          )
+        }
+      )
+    )
   return report.Outcome(arms, claims(arms))
 
 
 def claims(arms):
   *proposed, together, cured = arms
   for arm in arms:
-    yield report.Claim(arm.name + ': accuracy by batch statistics',
-                       arm.batch.accuracy, '>=', .5)
+    yield report.Claim(
+      arm.name + ': accuracy by batch statistics', arm.batch.accuracy, '>=', 0.5
+    )
   for arm in proposed:
-    yield report.Claim(arm.name + ': accuracy by moving statistics',
-                       arm.moving.accuracy, '<=', .5)
+    yield report.Claim(
+      arm.name + ': accuracy by moving statistics',
+      arm.moving.accuracy,
+      '<=',
+      0.5,
+    )
   for arm in proposed + [together]:
     yield report.Claim(
-        arm.name + ': share of the initial 1 in the first stored variance',
-        arm.figures['share_of_initial_variance'], '>=', .8)
+      arm.name + ': share of the initial 1 in the first stored variance',
+      arm.figures['share_of_initial_variance'],
+      '>=',
+      0.8,
+    )
   yield report.Claim(
-      together.name + ': loss by moving over that by batch statistics',
-      together.moving.loss / together.batch.loss, '>=', 5)
+    together.name + ': loss by moving over that by batch statistics',
+    together.moving.loss / together.batch.loss,
+    '>=',
+    5,
+  )
   yield report.Claim(
-      cured.name + ': share of the initial 1 in the first stored variance',
-      cured.figures['share_of_initial_variance'], '<=', .6)
+    cured.name + ': share of the initial 1 in the first stored variance',
+    cured.figures['share_of_initial_variance'],
+    '<=',
+    0.6,
+  )
   yield report.Claim(
-      cured.name + ': accuracy by batch less that by moving statistics',
-      cured.batch.accuracy - cured.moving.accuracy, '<=', .1)
+    cured.name + ': accuracy by batch less that by moving statistics',
+    cured.batch.accuracy - cured.moving.accuracy,
+    '<=',
+    0.1,
+  )

@@ -31,14 +31,16 @@ from graph_resnet9.demos import lab
 from graph_resnet9.demos import report
 from graph_resnet9.inputs import augment
 
-SOURCE = ('keras-team/keras #10214, keras-team/keras PR 9965 (87.2% in fit, '
-          '62.9% in evaluate on the same data)')
+SOURCE = (
+  'keras-team/keras #10214, keras-team/keras PR 9965 (87.2% in fit, '
+  '62.9% in evaluate on the same data)'
+)
 CAUSES = ('updates-not-run',)  # Codes of lint and diagnose.
 CLASSES = 10
 FILTERS = (16, 32, 64, 128)
-DECAY = .9
+DECAY = 0.9
 # The other kind of images, of the normalised ones: a pale, bright copy.
-CONTRAST, BRIGHTNESS = .2, 2.
+CONTRAST, BRIGHTNESS = 0.2, 2.0
 
 
 def features(batch, training, trainable, new):
@@ -62,19 +64,33 @@ def features(batch, training, trainable, new):
     x = CONTRAST * x + BRIGHTNESS
   with tf.variable_scope('backbone'):
     for k, filters in enumerate(FILTERS):
-      x = tf.layers.conv2d(x, filters, 3, padding='same', use_bias=False,
-                           trainable=trainable, name='conv%d' % k)
+      x = tf.layers.conv2d(
+        x,
+        filters,
+        3,
+        padding='same',
+        use_bias=False,
+        trainable=trainable,
+        name='conv%d' % k,
+      )
       x = tf.layers.batch_normalization(
-          x, momentum=DECAY, training=training, trainable=trainable,
-          name='bn%d' % k)
+        x,
+        momentum=DECAY,
+        training=training,
+        trainable=trainable,
+        name='bn%d' % k,
+      )
       x = tf.nn.max_pool2d(tf.nn.relu(x), 2, 2, 'VALID')
   return tf.reduce_max(x, [1, 2])
 
 
 def tower(batch, training, trainable=True, new=True):
   """lab.Tower: a dense head on the features, and its loss."""
-  logits = tf.layers.dense(features(batch, training, trainable, new), CLASSES,
-                           name='new_head' if new else 'old_head')
+  logits = tf.layers.dense(
+    features(batch, training, trainable, new),
+    CLASSES,
+    name='new_head' if new else 'old_head',
+  )
   return lab.scored(logits, batch.labels)
 
 
@@ -82,8 +98,9 @@ def head_op(loss, steps):
   """Trains the new head alone, after the update ops if there are any."""
   variables = tf.trainable_variables('new_head')
   with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
-    return tf.train.AdamOptimizer(lab.learning_rate(steps, .01)).minimize(
-        loss, tf.train.get_global_step(), variables)
+    return tf.train.AdamOptimizer(lab.learning_rate(steps, 0.01)).minimize(
+      loss, tf.train.get_global_step(), variables
+    )
 
 
 def run(trainer):
@@ -95,18 +112,24 @@ def run(trainer):
 
     def build(training, trainable):
       train_tower = functools.partial(
-          tower, training=training, trainable=trainable)
+        tower, training=training, trainable=trainable
+      )
       graph = trainer.image_graph(
-          tower, functools.partial(head_op, steps=steps), train_tower)
+        tower, functools.partial(head_op, steps=steps), train_tower
+      )
       saver = tf.train.Saver(tf.global_variables('backbone'))
       return graph._replace(
-          init_fn=lambda scaffold, session: saver.restore(session, path))
+        init_fn=lambda scaffold, session: saver.restore(session, path)
+      )
 
-    arms = [trainer.train(name, broken, functools.partial(build, *how), steps)
-            for name, broken, how in (
-                ('frozen, training=True', True, (True, False)),
-                ('frozen, training=False', False, (False, False)),
-                ('weights frozen, statistics adapt', False, (True, True)))]
+    arms = [
+      trainer.train(name, broken, functools.partial(build, *how), steps)
+      for name, broken, how in (
+        ('frozen, training=True', True, (True, False)),
+        ('frozen, training=False', False, (False, False)),
+        ('weights frozen, statistics adapt', False, (True, True)),
+      )
+    ]
   return report.Outcome(arms, claims(*arms))
 
 
@@ -114,8 +137,9 @@ def pretrain(trainer, steps, path):
   """Trains the backbone on the images as they are, and saves it."""
   with trainer.graph():
     graph = trainer.image_graph(
-        functools.partial(tower, new=False),
-        lambda loss: lab.train_op(loss, lab.learning_rate(steps, .003)))
+      functools.partial(tower, new=False),
+      lambda loss: lab.train_op(loss, lab.learning_rate(steps, 0.003)),
+    )
     saver = tf.train.Saver(tf.global_variables('backbone'))
     with lab.session_of(graph) as session:
       lab.fit(session, graph, steps, 'pretraining')
@@ -123,14 +147,25 @@ def pretrain(trainer, steps, path):
 
 
 def claims(broken, frozen, adapted):
-  yield report.Claim(broken.name + ': training accuracy', broken.train.accuracy,
-                     '>=', .3)
-  yield report.Claim(broken.name + ': accuracy by moving statistics',
-                     broken.moving.accuracy, '<=', .25)
+  yield report.Claim(
+    broken.name + ': training accuracy', broken.train.accuracy, '>=', 0.3
+  )
+  yield report.Claim(
+    broken.name + ': accuracy by moving statistics',
+    broken.moving.accuracy,
+    '<=',
+    0.25,
+  )
   for arm in (frozen, adapted):
     yield report.Claim(
-        arm.name + ': training accuracy less that by moving statistics',
-        arm.train.accuracy - arm.moving.accuracy, '<=', .12)
+      arm.name + ': training accuracy less that by moving statistics',
+      arm.train.accuracy - arm.moving.accuracy,
+      '<=',
+      0.12,
+    )
   yield report.Claim(
-      'accuracy by moving statistics, %s less %s' % (adapted.name, broken.name),
-      adapted.moving.accuracy - broken.moving.accuracy, '>=', .2)
+    'accuracy by moving statistics, %s less %s' % (adapted.name, broken.name),
+    adapted.moving.accuracy - broken.moving.accuracy,
+    '>=',
+    0.2,
+  )

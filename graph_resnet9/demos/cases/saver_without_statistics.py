@@ -23,14 +23,16 @@ import tempfile
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.lint import rules as graph_lint
 from graph_resnet9.demos import checks as doctor
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import report
+from graph_resnet9.doctor.lint import rules as graph_lint
 from graph_resnet9.inputs import queues
 
-SOURCE = ('tinghuiz/SfMLearner#17, zhengyang-wang/Unet_3D#5 '
-          '(Saver(tf.trainable_variables()))')
+SOURCE = (
+  'tinghuiz/SfMLearner#17, zhengyang-wang/Unet_3D#5 '
+  '(Saver(tf.trainable_variables()))'
+)
 CAUSES = ('statistics-not-saved',)  # Codes of lint and diagnose.
 
 
@@ -38,15 +40,20 @@ def run(trainer):
   """Trains once, saves twice, restores each; returns a report.Outcome."""
   steps = trainer.steps(400, 200)
   savers = (
-      ('Saver(tf.trainable_variables())', True,
-       lambda: tf.train.Saver(tf.trainable_variables())),
-      ('Saver()', False, tf.train.Saver))
+    (
+      'Saver(tf.trainable_variables())',
+      True,
+      lambda: tf.train.Saver(tf.trainable_variables()),
+    ),
+    ('Saver()', False, tf.train.Saver),
+  )
   with tempfile.TemporaryDirectory() as folder:
     paths = [os.path.join(folder, str(k)) for k in range(len(savers))]
     with trainer.graph():
       graph = trainer.image_graph(
-          lab.classes_tower,
-          lambda loss: lab.train_op(loss, lab.learning_rate(steps, .003)))
+        lab.classes_tower,
+        lambda loss: lab.train_op(loss, lab.learning_rate(steps, 0.003)),
+      )
       made = [make() for _, _, make in savers]
       checks = doctor.Doctor(graph.train_op)
       with lab.session_of(graph) as session:
@@ -54,9 +61,14 @@ def run(trainer):
         for saver, path in zip(made, paths):
           lab.save(session, saver, path)
         diagnosed = checks.diagnose(session)
-      linted = [doctor.codes(graph_lint.lint_graph(
-          tf.get_default_graph(), [graph.train_op.name], saver, path))
-                for saver, path in zip(made, paths)]
+      linted = [
+        doctor.codes(
+          graph_lint.lint_graph(
+            tf.get_default_graph(), [graph.train_op.name], saver, path
+          )
+        )
+        for saver, path in zip(made, paths)
+      ]
     arms = []
     for (name, broken, make_saver), path, lint in zip(savers, paths, linted):
       with trainer.graph():
@@ -82,22 +94,45 @@ def restored(trainer, name, broken, make_saver, path, curve):
 
 
 def claims(saved, broken, fixed):
-  yield report.Claim('before saving: accuracy by moving statistics',
-                     saved.moving.accuracy, '>=', .45)
   yield report.Claim(
-      broken.name + ': largest distance of a moving statistic from 0 and 1',
-      max(max(np.abs(layer.stored_mean).max(),
-              np.abs(layer.stored_variance - 1).max())
-          for layer in broken.layers), '<=', 0)
+    'before saving: accuracy by moving statistics',
+    saved.moving.accuracy,
+    '>=',
+    0.45,
+  )
   yield report.Claim(
-      broken.name + ': loss by moving statistics, guessing being ln 10 = 2.303',
-      broken.moving.loss, '>=', 2)
-  yield report.Claim(broken.name + ': accuracy by moving statistics',
-                     broken.moving.accuracy, '<=', .35)
+    broken.name + ': largest distance of a moving statistic from 0 and 1',
+    max(
+      max(
+        np.abs(layer.stored_mean).max(), np.abs(layer.stored_variance - 1).max()
+      )
+      for layer in broken.layers
+    ),
+    '<=',
+    0,
+  )
+  yield report.Claim(
+    broken.name + ': loss by moving statistics, guessing being ln 10 = 2.303',
+    broken.moving.loss,
+    '>=',
+    2,
+  )
+  yield report.Claim(
+    broken.name + ': accuracy by moving statistics',
+    broken.moving.accuracy,
+    '<=',
+    0.35,
+  )
   for arm in (broken, fixed):
     yield report.Claim(
-        arm.name + ': accuracy by batch statistics, change from before saving',
-        abs(arm.batch.accuracy - saved.batch.accuracy), '<=', .002)
+      arm.name + ': accuracy by batch statistics, change from before saving',
+      abs(arm.batch.accuracy - saved.batch.accuracy),
+      '<=',
+      0.002,
+    )
   yield report.Claim(
-      fixed.name + ': accuracy by moving statistics, change from before saving',
-      abs(fixed.moving.accuracy - saved.moving.accuracy), '<=', .002)
+    fixed.name + ': accuracy by moving statistics, change from before saving',
+    abs(fixed.moving.accuracy - saved.moving.accuracy),
+    '<=',
+    0.002,
+  )

@@ -39,7 +39,7 @@ CLASSES = 10
 BATCH_SIZE = 32  # Half of lab's: a class lasts long enough to be learned.
 # Not lowered towards the end: the network must keep up with the classes, as it
 # does in a long training.
-LEARNING_RATE = .1
+LEARNING_RATE = 0.1
 # How many of the 10,000 examples, 1,000 a class, wait in the queue at least.
 WAITING = (1, 500, 2000, 10000)
 
@@ -69,8 +69,9 @@ def tower(batch, training):
 def train_op(loss):
   update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
   with tf.control_dependencies(update_ops):
-    return tf.train.MomentumOptimizer(LEARNING_RATE, .9).minimize(
-        loss, tf.train.get_global_step())
+    return tf.train.MomentumOptimizer(LEARNING_RATE, 0.9).minimize(
+      loss, tf.train.get_global_step()
+    )
 
 
 def run(trainer):
@@ -83,68 +84,110 @@ def run(trainer):
     test_data = queues.table(trainer.data('test'), 'test')
     if waiting:
       indices = queues.index_queue(
-          train_data.examples, BATCH_SIZE, 'shuffle_batch', trainer.seed,
-          min_after_dequeue=waiting, capacity=waiting + 3 * BATCH_SIZE)
+        train_data.examples,
+        BATCH_SIZE,
+        'shuffle_batch',
+        trainer.seed,
+        min_after_dequeue=waiting,
+        capacity=waiting + 3 * BATCH_SIZE,
+      )
     else:
       indices = queues.index_queue(
-          train_data.examples, BATCH_SIZE, 'none', trainer.seed)
+        train_data.examples, BATCH_SIZE, 'none', trainer.seed
+      )
     batch = queues.table_batch(train_data, indices)
     train = tower(batch, training=True)
     return lab.Graph(
-        train, train_op(train.loss), lab.evaluation_of(tower, test_data),
-        {**train_data.feed, **test_data.feed},
-        figures={'label_entropy': label_entropy(batch.labels)})
+      train,
+      train_op(train.loss),
+      lab.evaluation_of(tower, test_data),
+      {**train_data.feed, **test_data.feed},
+      figures={'label_entropy': label_entropy(batch.labels)},
+    )
 
-  arms = [trainer.train('tf.train.batch', True, functools.partial(build, 0),
-                        steps)]
+  arms = [
+    trainer.train('tf.train.batch', True, functools.partial(build, 0), steps)
+  ]
   for waiting in sweep:
-    arms.append(trainer.train(
+    arms.append(
+      trainer.train(
         'shuffle_batch, min_after_dequeue=%d' % waiting,
         waiting < trainer.data('train').labels.size,
-        functools.partial(build, waiting), steps))
+        functools.partial(build, waiting),
+        steps,
+      )
+    )
   return report.Outcome(arms, claims(arms), functools.partial(draw, arms))
 
 
 def late_training_accuracy(arm):
   """Training accuracy over the second half, which is several classes long."""
-  points = arm.curve[len(arm.curve) // 2:]
+  points = arm.curve[len(arm.curve) // 2 :]
   return np.mean([point.train.accuracy for point in points])
 
 
 def claims(arms):
   fixed = arms[-1]
   entropies = [arm.figures['label_entropy'] for arm in arms]
-  yield report.Claim('label entropy: the least rise from arm to arm',
-                     min(np.diff(entropies)), '>=', .02)
-  yield report.Claim(fixed.name + ': label entropy', entropies[-1], '>=', .85)
-  for arm in arms[:arms.index(fixed) // 2 + 1]:
-    yield report.Claim(
-        arm.name + ': training accuracy, second half, less that by moving '
-        'statistics', late_training_accuracy(arm) - arm.moving.accuracy, '>=',
-        .2)
-    yield report.Claim(arm.name + ': accuracy by moving statistics',
-                       arm.moving.accuracy, '<=', .2)
-  yield report.Claim(fixed.name + ': accuracy by batch statistics',
-                     fixed.batch.accuracy, '>=', .18)
   yield report.Claim(
-      fixed.name + ': training accuracy less that by batch statistics',
-      fixed.train.accuracy - fixed.batch.accuracy, '<=', .15)
+    'label entropy: the least rise from arm to arm',
+    min(np.diff(entropies)),
+    '>=',
+    0.02,
+  )
+  yield report.Claim(fixed.name + ': label entropy', entropies[-1], '>=', 0.85)
+  for arm in arms[: arms.index(fixed) // 2 + 1]:
+    yield report.Claim(
+      arm.name + ': training accuracy, second half, less that by moving '
+      'statistics',
+      late_training_accuracy(arm) - arm.moving.accuracy,
+      '>=',
+      0.2,
+    )
+    yield report.Claim(
+      arm.name + ': accuracy by moving statistics',
+      arm.moving.accuracy,
+      '<=',
+      0.2,
+    )
+  yield report.Claim(
+    fixed.name + ': accuracy by batch statistics',
+    fixed.batch.accuracy,
+    '>=',
+    0.18,
+  )
+  yield report.Claim(
+    fixed.name + ': training accuracy less that by batch statistics',
+    fixed.train.accuracy - fixed.batch.accuracy,
+    '<=',
+    0.15,
+  )
 
 
 def draw(arms, axes):
   """Accuracy and entropy over the length of the queue."""
   at = range(len(arms))
   for label, style, values in (
-      ('label entropy of a batch, of 1', 'C2^-',
-       [arm.figures['label_entropy'] for arm in arms]),
-      ('training accuracy', 'k-', [arm.train.accuracy for arm in arms]),
-      ('evaluation accuracy, moving statistics', 'C1s-',
-       [arm.moving.accuracy for arm in arms]),
-      ('evaluation accuracy, batch statistics', 'C0o--',
-       [arm.batch.accuracy for arm in arms])):
+    (
+      'label entropy of a batch, of 1',
+      'C2^-',
+      [arm.figures['label_entropy'] for arm in arms],
+    ),
+    ('training accuracy', 'k-', [arm.train.accuracy for arm in arms]),
+    (
+      'evaluation accuracy, moving statistics',
+      'C1s-',
+      [arm.moving.accuracy for arm in arms],
+    ),
+    (
+      'evaluation accuracy, batch statistics',
+      'C0o--',
+      [arm.batch.accuracy for arm in arms],
+    ),
+  ):
     axes.plot(at, values, style, label=label)
   axes.set_xticks(at, [arm.name.rpartition('=')[2] for arm in arms])
   axes.set_xlabel('min_after_dequeue of tf.train.shuffle_batch')
   axes.set_ylim(0, 1.02)
-  axes.grid(alpha=.3)
+  axes.grid(alpha=0.3)
   axes.legend(fontsize=8)

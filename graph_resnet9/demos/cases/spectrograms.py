@@ -5,12 +5,19 @@ import numpy as np
 FRAMES, BANDS = 98, 64
 # Where the two tracks of a class begin and end, in bands.
 _TRACKS = (
-    ((14, 14), (40, 40)), ((14, 14), (40, 56)), ((14, 14), (56, 40)),
-    ((14, 28), (56, 40)), ((28, 14), (40, 56)), ((28, 28), (40, 40)),
-    ((28, 28), (56, 56)), ((14, 28), (40, 56)), ((28, 14), (56, 40)),
-    ((28, 14), (56, 56)))
+  ((14, 14), (40, 40)),
+  ((14, 14), (40, 56)),
+  ((14, 14), (56, 40)),
+  ((14, 28), (56, 40)),
+  ((28, 14), (40, 56)),
+  ((28, 28), (40, 40)),
+  ((28, 28), (56, 56)),
+  ((14, 28), (40, 56)),
+  ((28, 14), (56, 40)),
+  ((28, 14), (56, 56)),
+)
 CLASSES = len(_TRACKS)
-_NOISE = .5  # Standard deviation, of the logarithm.
+_NOISE = 0.5  # Standard deviation, of the logarithm.
 
 
 def signals(examples, seed):
@@ -29,8 +36,9 @@ def signals(examples, seed):
   """
   random_state = np.random.RandomState(seed)
   labels = random_state.randint(0, CLASSES, examples).astype(np.int32)
-  return np.stack([_signal(_TRACKS[label], random_state)
-                   for label in labels]).astype(np.float32), labels
+  return np.stack(
+    [_signal(_TRACKS[label], random_state) for label in labels]
+  ).astype(np.float32), labels
 
 
 def _signal(tracks, random_state):
@@ -45,5 +53,5 @@ def _signal(tracks, random_state):
   for begin, end in tracks:
     centre = begin + (end - begin) * time + pitch
     off = (np.arange(BANDS) - centre) / width
-    power = power + sounds * np.exp(loudness - off ** 2 / 2)
+    power = power + sounds * np.exp(loudness - off**2 / 2)
   return np.log(power) + random_state.normal(0, _NOISE, [FRAMES, BANDS])

@@ -25,14 +25,15 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import report
 
-SOURCE = ('tensorflow/tensorflow #1122, #3926, #7469; yd8534976/conGAN#1 '
-          '(constructor inside, minimize outside)')
+SOURCE = (
+  'tensorflow/tensorflow #1122, #3926, #7469; yd8534976/conGAN#1 '
+  '(constructor inside, minimize outside)'
+)
 CAUSES = ('updates-not-run',)  # Codes of lint and diagnose.
 
 
 def no_dependency(loss, rate):
-  return tf.train.AdamOptimizer(rate).minimize(
-      loss, tf.train.get_global_step())
+  return tf.train.AdamOptimizer(rate).minimize(loss, tf.train.get_global_step())
 
 
 def constructor_inside(loss, rate):
@@ -55,35 +56,59 @@ def run(trainer):
 
   def build(train_op):
     return trainer.image_graph(
-        lab.classes_tower,
-        lambda loss: train_op(loss, lab.learning_rate(steps, .003)))
+      lab.classes_tower,
+      lambda loss: train_op(loss, lab.learning_rate(steps, 0.003)),
+    )
 
-  arms = [trainer.train(name, broken, functools.partial(build, train_op), steps)
-          for name, broken, train_op in (
-              ('no control dependency', True, no_dependency),
-              ('constructor inside, minimize outside', True,
-               constructor_inside),
-              ('minimize inside', False, minimize_inside))]
+  arms = [
+    trainer.train(name, broken, functools.partial(build, train_op), steps)
+    for name, broken, train_op in (
+      ('no control dependency', True, no_dependency),
+      ('constructor inside, minimize outside', True, constructor_inside),
+      ('minimize inside', False, minimize_inside),
+    )
+  ]
   return report.Outcome(arms, claims(*arms))
 
 
 def claims(no_dependency_arm, constructor_arm, fixed):
   for arm in (no_dependency_arm, constructor_arm):
     yield report.Claim(
-        arm.name + ': largest change of a moving statistic since step 0',
-        max(max(np.abs(layer.stored_mean).max(),
-                np.abs(layer.stored_variance - 1).max())
-            for layer in arm.layers), '<=', 0)
+      arm.name + ': largest change of a moving statistic since step 0',
+      max(
+        max(
+          np.abs(layer.stored_mean).max(),
+          np.abs(layer.stored_variance - 1).max(),
+        )
+        for layer in arm.layers
+      ),
+      '<=',
+      0,
+    )
     yield report.Claim(
-        arm.name + ': loss by moving statistics, guessing being ln 10 = 2.303',
-        arm.moving.loss, '>=', 2)
-    yield report.Claim(arm.name + ': accuracy by moving statistics',
-                       arm.moving.accuracy, '<=', .35)
+      arm.name + ': loss by moving statistics, guessing being ln 10 = 2.303',
+      arm.moving.loss,
+      '>=',
+      2,
+    )
     yield report.Claim(
-        arm.name + ': training accuracy less that by batch statistics',
-        arm.train.accuracy - arm.batch.accuracy, '<=', .1)
-  yield report.Claim('%s: training accuracy' % fixed.name,
-                     fixed.train.accuracy, '>=', .5)
+      arm.name + ': accuracy by moving statistics',
+      arm.moving.accuracy,
+      '<=',
+      0.35,
+    )
+    yield report.Claim(
+      arm.name + ': training accuracy less that by batch statistics',
+      arm.train.accuracy - arm.batch.accuracy,
+      '<=',
+      0.1,
+    )
   yield report.Claim(
-      fixed.name + ': training accuracy less that by moving statistics',
-      fixed.train.accuracy - fixed.moving.accuracy, '<=', .1)
+    '%s: training accuracy' % fixed.name, fixed.train.accuracy, '>=', 0.5
+  )
+  yield report.Claim(
+    fixed.name + ': training accuracy less that by moving statistics',
+    fixed.train.accuracy - fixed.moving.accuracy,
+    '<=',
+    0.1,
+  )

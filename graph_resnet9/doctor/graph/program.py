@@ -1,7 +1,11 @@
 """What a static check is given: a graph, and what its collections say."""
 
 import os
-from typing import Any, FrozenSet, NamedTuple, Optional, Tuple
+from typing import Any
+from typing import FrozenSet
+from typing import NamedTuple
+from typing import Optional
+from typing import Tuple
 
 from google.protobuf import message
 import tensorflow.compat.v1 as tf
@@ -24,6 +28,7 @@ class Program(NamedTuple):
   savers: Nodes of the ops that write checkpoints; empty if there are none.
   global_step: name of the variable, or None.
   """
+
   view: Any
   trainable: FrozenSet[Any]
   train_ops: Tuple[Any, ...]
@@ -39,33 +44,47 @@ def of_graph(graph, saver=None):
     saver: tf.train.Saver that writes the checkpoints; None: those of the
       collection SAVERS, or else all that the graph has.
   """
-  names = {key: [item.name for item in graph.get_collection(key)
-                 if hasattr(item, 'name')]
-           for key in (tf.GraphKeys.TRAINABLE_VARIABLES, tf.GraphKeys.TRAIN_OP,
-                       tf.GraphKeys.GLOBAL_STEP)}
+  names = {
+    key: [
+      item.name for item in graph.get_collection(key) if hasattr(item, 'name')
+    ]
+    for key in (
+      tf.GraphKeys.TRAINABLE_VARIABLES,
+      tf.GraphKeys.TRAIN_OP,
+      tf.GraphKeys.GLOBAL_STEP,
+    )
+  }
   savers = [saver] if saver else graph.get_collection(tf.GraphKeys.SAVERS)
-  return _program(graph.as_graph_def(add_shapes=True), names,
-                  [s.saver_def for s in savers if s.saver_def])
+  return _program(
+    graph.as_graph_def(add_shapes=True),
+    names,
+    [s.saver_def for s in savers if s.saver_def],
+  )
 
 
 def of_meta_graph(meta_graph):
   """Program of a MetaGraphDef; raises ValueError if its nodes do not link."""
   try:
     names = {
-        key: [variable_pb2.VariableDef.FromString(value).variable_name
-              for value in meta_graph.collection_def[key].bytes_list.value]
-        for key in (tf.GraphKeys.TRAINABLE_VARIABLES,
-                    tf.GraphKeys.GLOBAL_STEP)}
+      key: [
+        variable_pb2.VariableDef.FromString(value).variable_name
+        for value in meta_graph.collection_def[key].bytes_list.value
+      ]
+      for key in (tf.GraphKeys.TRAINABLE_VARIABLES, tf.GraphKeys.GLOBAL_STEP)
+    }
   except message.DecodeError:
     raise ValueError('its collections hold no variables') from None
-  names[tf.GraphKeys.TRAIN_OP] = (
-      meta_graph.collection_def[tf.GraphKeys.TRAIN_OP].node_list.value)
+  names[tf.GraphKeys.TRAIN_OP] = meta_graph.collection_def[
+    tf.GraphKeys.TRAIN_OP
+  ].node_list.value
   graph_def = meta_graph.graph_def
   if meta_graph.meta_info_def.stripped_default_attrs:
     graph_def = _with_defaults(graph_def)
   return _program(
-      _with_shapes(graph_def), names,
-      [meta_graph.saver_def] if meta_graph.HasField('saver_def') else [])
+    _with_shapes(graph_def),
+    names,
+    [meta_graph.saver_def] if meta_graph.HasField('saver_def') else [],
+  )
 
 
 def _program(graph_def, names, saver_defs):
@@ -79,10 +98,12 @@ def _program(graph_def, names, saver_defs):
   among = view.ancestors(savers) if savers else view.nodes.values()
   step = names[tf.GraphKeys.GLOBAL_STEP]
   return Program(
-      view, frozenset(nodes(names[tf.GraphKeys.TRAINABLE_VARIABLES])),
-      nodes(names[tf.GraphKeys.TRAIN_OP]),
-      tuple(node for node in among if node.op in writers),
-      step[0].partition(':')[0] if step else None)
+    view,
+    frozenset(nodes(names[tf.GraphKeys.TRAINABLE_VARIABLES])),
+    nodes(names[tf.GraphKeys.TRAIN_OP]),
+    tuple(node for node in among if node.op in writers),
+    step[0].partition(':')[0] if step else None,
+  )
 
 
 def _with_defaults(graph_def):
@@ -120,7 +141,7 @@ def checkpoint_names(program):
     names = graph_view.constant(node.inputs[1])
     if names is None:
       continue
-    values = node.inputs[2 if node.op == 'Save' else 3:]
+    values = node.inputs[2 if node.op == 'Save' else 3 :]
     for name, value in zip(names.reshape(-1), values):
       variable = graph_view.variable(value)
       if variable:
@@ -133,16 +154,19 @@ def checkpoint_slices(program):
   found = {}
   for node in program.savers:
     specs = graph_view.constant(node.inputs[2]) if node.op == 'SaveV2' else None
-    for spec, value in zip([] if specs is None else specs.reshape(-1),
-                           node.inputs[3:]):
+    for spec, value in zip(
+      [] if specs is None else specs.reshape(-1), node.inputs[3:]
+    ):
       variable = graph_view.variable(value)
       if spec and variable:
         # As '8 3 0,4:-': of an [8, 3] array, 4 rows from row 0, all columns.
         ranges = spec.decode().split()[-1].split(':')
         found[variable.name] = tuple(
-            slice(None) if r == '-' else
-            slice(int(r.split(',')[0]), sum(map(int, r.split(','))))
-            for r in ranges)
+          slice(None)
+          if r == '-'
+          else slice(int(r.split(',')[0]), sum(map(int, r.split(','))))
+          for r in ranges
+        )
   return found
 
 
@@ -162,11 +186,15 @@ def read_graph(path):
     return read_meta_graph(path)
   graphs = list(_read(path, saved_model_pb2.SavedModel).meta_graphs)
   if len(graphs) > 1:
-    graphs = [graph for graph in graphs if tf.saved_model.tag_constants.SERVING
-              in graph.meta_info_def.tags]
+    graphs = [
+      graph
+      for graph in graphs
+      if tf.saved_model.tag_constants.SERVING in graph.meta_info_def.tags
+    ]
   if len(graphs) != 1 or not graphs[0].graph_def.node:
-    raise UserError('--meta_graph=%s: a SavedModel without a graph for '
-                    'serving' % path)
+    raise UserError(
+      '--meta_graph=%s: a SavedModel without a graph for serving' % path
+    )
   return graphs[0]
 
 
@@ -178,17 +206,26 @@ def read_meta_graph(path):
   """
   if os.path.isdir(path):
     raise UserError(
-        '--meta_graph=%s: a directory%s; give the .meta file that tf.train.'
-        'Saver writes beside a checkpoint' % (path, ' with a SavedModel' if
-        os.path.exists(os.path.join(path, _SAVED_MODEL)) else ''))
+      '--meta_graph=%s: a directory%s; give the .meta file that tf.train.'
+      'Saver writes beside a checkpoint'
+      % (
+        path,
+        ' with a SavedModel'
+        if os.path.exists(os.path.join(path, _SAVED_MODEL))
+        else '',
+      )
+    )
   if os.path.basename(path).startswith(_SAVED_MODEL):
     raise UserError(
-        '--meta_graph=%s: a SavedModel; give the .meta file that '
-        'tf.train.Saver writes beside a checkpoint' % path)
+      '--meta_graph=%s: a SavedModel; give the .meta file that '
+      'tf.train.Saver writes beside a checkpoint' % path
+    )
   meta_graph = _read(path, tf.MetaGraphDef)
   if not meta_graph.graph_def.node:
-    raise UserError('--meta_graph=%s: no graph in this file; give the .meta '
-                    'file that tf.train.Saver writes' % path)
+    raise UserError(
+      '--meta_graph=%s: no graph in this file; give the .meta '
+      'file that tf.train.Saver writes' % path
+    )
   return meta_graph
 
 
@@ -200,5 +237,7 @@ def _read(path, kind):
   except OSError as e:
     raise UserError('--meta_graph=%s: %s' % (path, e.strerror)) from None
   except message.DecodeError:
-    raise UserError('--meta_graph=%s: not a %s, or a truncated one; give a '
-                    'whole file' % (path, kind.DESCRIPTOR.name)) from None
+    raise UserError(
+      '--meta_graph=%s: not a %s, or a truncated one; give a '
+      'whole file' % (path, kind.DESCRIPTOR.name)
+    ) from None

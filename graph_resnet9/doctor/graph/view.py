@@ -5,7 +5,8 @@ branches of a functional If or While are there like everything else.
 """
 
 import collections
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -13,28 +14,48 @@ import tensorflow.compat.v1 as tf
 VARIABLE_OPS = ('VarHandleOp', 'VariableV2', 'Variable')
 # Their output is their first input, in another shape, type or place.
 _PASSING = {
-    'Identity', 'ReadVariableOp', 'Switch', 'RefSwitch', 'Enter', 'RefEnter',
-    'Exit', 'RefExit', 'NextIteration', 'RefNextIteration', 'RefIdentity',
-    'StopGradient', 'PreventGradient', 'Cast', 'Squeeze', 'Reshape',
-    'ExpandDims', 'Snapshot', 'CheckNumerics', '_Arg', 'DeepCopy'}
+  'Identity',
+  'ReadVariableOp',
+  'Switch',
+  'RefSwitch',
+  'Enter',
+  'RefEnter',
+  'Exit',
+  'RefExit',
+  'NextIteration',
+  'RefNextIteration',
+  'RefIdentity',
+  'StopGradient',
+  'PreventGradient',
+  'Cast',
+  'Squeeze',
+  'Reshape',
+  'ExpandDims',
+  'Snapshot',
+  'CheckNumerics',
+  '_Arg',
+  'DeepCopy',
+}
 _MERGES = ('Merge', 'RefMerge')
 # Where outputs in a function's body are named, their order in the op.
 _OUTPUTS = {
-    'FusedBatchNorm': ('y', 'batch_mean', 'batch_variance'),
-    'FusedBatchNormV2': ('y', 'batch_mean', 'batch_variance'),
-    'FusedBatchNormV3': ('y', 'batch_mean', 'batch_variance'),
-    'Switch': ('output_false', 'output_true')}
+  'FusedBatchNorm': ('y', 'batch_mean', 'batch_variance'),
+  'FusedBatchNormV2': ('y', 'batch_mean', 'batch_variance'),
+  'FusedBatchNormV3': ('y', 'batch_mean', 'batch_variance'),
+  'Switch': ('output_false', 'output_true'),
+}
 # The attributes of calling ops that name functions, and how many inputs of the
 # op come before those of the function.
 _CALLS = {
-    'If': (('then_branch', 'else_branch'), 1),
-    'StatelessIf': (('then_branch', 'else_branch'), 1),
-    'Case': (('branches',), 1),
-    'StatelessCase': (('branches',), 1),
-    'While': (('body', 'cond'), 0),
-    'StatelessWhile': (('body', 'cond'), 0),
-    'PartitionedCall': (('f',), 0),
-    'StatefulPartitionedCall': (('f',), 0)}
+  'If': (('then_branch', 'else_branch'), 1),
+  'StatelessIf': (('then_branch', 'else_branch'), 1),
+  'Case': (('branches',), 1),
+  'StatelessCase': (('branches',), 1),
+  'While': (('body', 'cond'), 0),
+  'StatelessWhile': (('body', 'cond'), 0),
+  'PartitionedCall': (('f',), 0),
+  'StatefulPartitionedCall': (('f',), 0),
+}
 _MAX_DEPTH = 32  # Of calls in calls: functions may call themselves.
 
 
@@ -46,6 +67,7 @@ class Node:
   results: for a calling op a list a branch, of what the branch returns; else
     empty.
   """
+
   __slots__ = ('name', 'op', 'attr', 'inputs', 'controls', 'results')
 
   def __init__(self, name, op, attr):
@@ -62,6 +84,7 @@ class Node:
 
 class Tensor(NamedTuple):
   """An output of a Node."""
+
   node: Any
   index: int
 
@@ -80,8 +103,10 @@ class GraphView:
     self.nodes = {}
     self._functions = {f.signature.name: f for f in graph_def.library.function}
     self._consumers = None
-    defs = [(node_def, Node(node_def.name, node_def.op, node_def.attr))
-            for node_def in graph_def.node]
+    defs = [
+      (node_def, Node(node_def.name, node_def.op, node_def.attr))
+      for node_def in graph_def.node
+    ]
     for _, node in defs:
       self.nodes[node.name] = node
     for node_def, node in defs:
@@ -97,8 +122,9 @@ class GraphView:
         else:
           node.inputs.append(_tensor(name, among))
       except KeyError:
-        raise ValueError('%s: its input %s is not in the graph' %
-                         (node.name, name)) from None
+        raise ValueError(
+          '%s: its input %s is not in the graph' % (node.name, name)
+        ) from None
 
   def _unfold(self, call, depth):
     """Adds the bodies of the functions that `call` may run."""
@@ -111,10 +137,16 @@ class GraphView:
       bodies = []
       for attribute in attributes:
         value = call.attr[attribute]
-        names = ([value.func.name] if value.HasField('func')
-                 else [f.name for f in value.list.func])
-        bodies += [(attribute + str(k or ''), self._functions[name])
-                   for k, name in enumerate(names) if name in self._functions]
+        names = (
+          [value.func.name]
+          if value.HasField('func')
+          else [f.name for f in value.list.func]
+        )
+        bodies += [
+          (attribute + str(k or ''), self._functions[name])
+          for k, name in enumerate(names)
+          if name in self._functions
+        ]
     else:
       return
     arguments = call.inputs[skipped:]
@@ -129,7 +161,8 @@ class GraphView:
     local = {}
     for argument, value in zip(body.signature.input_arg, arguments):
       node = local[argument.name] = Node(
-          prefix + argument.name, '_Arg', {'call': call, 'branch': label})
+        prefix + argument.name, '_Arg', {'call': call, 'branch': label}
+      )
       node.inputs.append(value)
     defs = [(d, Node(prefix + d.name, d.op, d.attr)) for d in body.node_def]
     local.update((d.name, node) for d, node in defs)
@@ -138,12 +171,15 @@ class GraphView:
     self.nodes.update((node.name, node) for node in local.values())
     for _, node in defs:
       self._unfold(node, depth + 1)
-    results = [_tensor(body.ret[output.name], local)
-               for output in body.signature.output_arg]
+    results = [
+      _tensor(body.ret[output.name], local)
+      for output in body.signature.output_arg
+    ]
     # What runs whenever the call does.
     call.controls += [tensor.node for tensor in results]
-    call.controls += [local[name] for name in body.control_ret.values()
-                      if name in local]
+    call.controls += [
+      local[name] for name in body.control_ret.values() if name in local
+    ]
     return results
 
   @property
@@ -220,8 +256,9 @@ def sources(tensor):
     elif node.op == 'IdentityN':
       waiting.append(node.inputs[at.index])
     elif any(at.index < len(results) for results in node.results):
-      waiting += [results[at.index] for results in node.results
-                  if at.index < len(results)]
+      waiting += [
+        results[at.index] for results in node.results if at.index < len(results)
+      ]
     else:
       found.append(at)
   return found
@@ -238,8 +275,11 @@ def variable(tensor):
 def outside(tensor):
   """The tensor before the branches that it was handed into: one to fetch."""
   node = tensor.node
-  while node.op in ('Switch', 'RefSwitch', 'Identity') and node.inputs or (
-      node.op == '_Arg' and node.attr['branch'] not in ('body', 'cond')):
+  while (
+    node.op in ('Switch', 'RefSwitch', 'Identity')
+    and node.inputs
+    or (node.op == '_Arg' and node.attr['branch'] not in ('body', 'cond'))
+  ):
     tensor = node.inputs[0]
     node = tensor.node
   return tensor

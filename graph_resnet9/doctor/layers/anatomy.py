@@ -3,7 +3,9 @@
 import functools
 import math
 import re
-from typing import Any, List, NamedTuple
+from typing import Any
+from typing import List
+from typing import NamedTuple
 
 from graph_resnet9.doctor.graph import view as graph_view
 from graph_resnet9.doctor.layers import normalisations as sites_lib
@@ -11,8 +13,10 @@ from graph_resnet9.doctor.layers import updates as updates_lib
 from graph_resnet9.errors import UserError
 
 # Ops by which optimizers change variables, or hand gradients to who does.
-_APPLIES = re.compile(r'(Resource)?(Sparse)?Apply[A-Z].*|'
-                      r'(Resource|Sparse)?AccumulatorApplyGradient')
+_APPLIES = re.compile(
+  r'(Resource)?(Sparse)?Apply[A-Z].*|'
+  r'(Resource|Sparse)?AccumulatorApplyGradient'
+)
 
 
 class Layer(NamedTuple):
@@ -21,6 +25,7 @@ class Layer(NamedTuple):
   name: scope of its variables. sites: list of Site. updates: list of Update.
   means, variances: lists of the Nodes of stored statistics.
   """
+
   name: str
   sites: List[Any]
   updates: List[Any]
@@ -56,33 +61,42 @@ class Anatomy:
     self.program = program
     view = self.view = program.view
     found = sites_lib.find(view)
-    self.layers = _layers(found, updates_lib.find(
-        view, found, program.trainable))
+    self.layers = _layers(
+      found, updates_lib.find(view, found, program.trainable)
+    )
     self.assumed = []
     if train_ops:
       self.steps = [view.find(name) for name in train_ops]
       for name, node in zip(train_ops, self.steps):
         if node is None:
-          raise UserError('--train_op=%s: no op of this name in the graph' %
-                          name)
+          raise UserError(
+            '--train_op=%s: no op of this name in the graph' % name
+          )
       self.reached = view.ancestors(self.steps)
     else:
       self.steps = self._steps()
       # Around a loop everything depends on everything.
-      self.reached = view.ancestors(view.descendants(
-          self.steps, stop=lambda node: node.op == 'NextIteration'))
+      self.reached = view.ancestors(
+        view.descendants(
+          self.steps, stop=lambda node: node.op == 'NextIteration'
+        )
+      )
       self.assumed = self._groups_of_updates()
       self.reached |= view.ancestors(self.assumed)
     before = view.ancestors(
-        {t.node for node in self.steps for t in node.inputs}
-        | {c for node in self.steps for c in node.controls})
+      {t.node for node in self.steps for t in node.inputs}
+      | {c for node in self.steps for c in node.controls}
+    )
     self.last_steps = [n for n in self.steps if n not in before] or self.steps
 
   @functools.cached_property
   def gradients(self):
     """Nodes of ops that only gradients have."""
-    return [node for node in self.view.nodes.values()
-            if updates_lib.GRADIENTS.fullmatch(node.op)]
+    return [
+      node
+      for node in self.view.nodes.values()
+      if updates_lib.GRADIENTS.fullmatch(node.op)
+    ]
 
   def _steps(self):
     """The train ops of the collection, and all that change trained variables.
@@ -91,12 +105,17 @@ class Anatomy:
     group or the sync that the user made of it.
     """
     found = dict.fromkeys(self.program.train_ops)
-    found.update((node, None) for node in self.view.nodes.values()
-                 if _APPLIES.fullmatch(node.op))
-    by_hand = [node for node in self.view.nodes.values()
-               if node.op in updates_lib.ASSIGNS
-               and graph_view.variable(node.inputs[0])
-               in self.program.trainable]
+    found.update(
+      (node, None)
+      for node in self.view.nodes.values()
+      if _APPLIES.fullmatch(node.op)
+    )
+    by_hand = [
+      node
+      for node in self.view.nodes.values()
+      if node.op in updates_lib.ASSIGNS
+      and graph_view.variable(node.inputs[0]) in self.program.trainable
+    ]
     if by_hand and self.gradients:
       after = self.view.descendants(self.gradients)
       found.update((node, None) for node in by_hand if node in after)
@@ -107,18 +126,24 @@ class Anatomy:
 
     As tensorpack does: a NoOp that nothing depends on, over every layer.
     """
-    owners = {u.node: u.variable for layer in self.layers
-              for u in layer.updates}
+    owners = {
+      u.node: u.variable for layer in self.layers for u in layer.updates
+    }
     missing = set(owners.values()) - {
-        variable for node, variable in owners.items() if node in self.reached}
-    concerned = [layer for layer in self.layers
-                 if any(v in missing for v in layer.stored)]
+      variable for node, variable in owners.items() if node in self.reached
+    }
+    concerned = [
+      layer for layer in self.layers if any(v in missing for v in layer.stored)
+    ]
     if not self.steps or len(concerned) < 2:
       return []
     found = []
     for node in self.view.nodes.values():
-      if (node.op == 'NoOp' and node not in self.reached
-          and not self.view.consumers[node]):
+      if (
+        node.op == 'NoOp'
+        and node not in self.reached
+        and not self.view.consumers[node]
+      ):
         grouped = self.view.ancestors([node], stop=lambda n: n.op != 'NoOp')
         if missing <= {owners[n] for n in grouped if n in owners}:
           found.append(node)
@@ -126,8 +151,13 @@ class Anatomy:
 
   def trained_sites(self, layer):
     """The sites of a layer that a step runs with the statistics of a batch."""
-    return [site for site in layer.sites if site.by_batch
-            and site.node in self.reached and site.decided is not False]
+    return [
+      site
+      for site in layer.sites
+      if site.by_batch
+      and site.node in self.reached
+      and site.decided is not False
+    ]
 
   def initial_share(self, layer, variable, step):
     """What is left of a moving average's initial value, or None if unknown.
@@ -139,8 +169,11 @@ class Anatomy:
       The product of the decays of all updates in a step, to the power of
       `step`.
     """
-    decays = [u.decay for u in layer.updates
-              if u.node in self.reached and u.variable is variable]
+    decays = [
+      u.decay
+      for u in layer.updates
+      if u.node in self.reached and u.variable is variable
+    ]
     if step is None or not decays or None in decays:
       return None
     return math.prod(decays) ** step
@@ -166,8 +199,10 @@ def _layers(sites, updates):
   groups = {}
   for site, own in zip(sites, variables):
     groups.setdefault(find(own[0]), []).append(site)
-  return [_layer(group, [u for u in updates if u.site in group])
-          for group in groups.values()]
+  return [
+    _layer(group, [u for u in updates if u.site in group])
+    for group in groups.values()
+  ]
 
 
 def _layer(sites, updates):
@@ -177,5 +212,10 @@ def _layer(sites, updates):
   variances += [u.variable for u in updates if u.kind == 'variance']
   named = [node for site in sites for node in (site.gamma, site.beta) if node]
   scopes = [node.name.rpartition('/')[0] for node in named + means]
-  return Layer(next(filter(None, scopes), sites[0].node.name), sites, updates,
-               list(dict.fromkeys(means)), list(dict.fromkeys(variances)))
+  return Layer(
+    next(filter(None, scopes), sites[0].node.name),
+    sites,
+    updates,
+    list(dict.fromkeys(means)),
+    list(dict.fromkeys(variances)),
+  )

@@ -8,9 +8,22 @@ FUSED = ('FusedBatchNorm', 'FusedBatchNormV2', 'FusedBatchNormV3')
 ADDS = ('Add', 'AddV2')
 MULTIPLIES = ('Mul', 'RealDiv', 'Div')
 # What may stand between the statistics of a batch and where they are used.
-_ARITHMETIC = ADDS + MULTIPLIES + (
-    'AddN', 'Sub', 'Neg', 'Square', 'Select', 'SelectV2', 'Transpose',
-    'ConcatV2', 'BroadcastTo', 'Tile')
+_ARITHMETIC = (
+  ADDS
+  + MULTIPLIES
+  + (
+    'AddN',
+    'Sub',
+    'Neg',
+    'Square',
+    'Select',
+    'SelectV2',
+    'Transpose',
+    'ConcatV2',
+    'BroadcastTo',
+    'Tile',
+  )
+)
 _MAX_WALK = 200  # Nodes; a moving average takes a dozen.
 
 
@@ -62,8 +75,8 @@ def _is_batch_statistic(tensor):
 def _is_mean_of_statistics(node):
   """Whether the statistics of several groups of the batch are averaged."""
   return node.op == 'Mean' and all(
-      _is_batch_statistic(source)
-      for source in graph_view.sources(node.inputs[0]))
+    _is_batch_statistic(source) for source in graph_view.sources(node.inputs[0])
+  )
 
 
 def means_beside(variances):
@@ -108,8 +121,7 @@ def reduction(statistic):
   elif before is None:
     return -1, None
   else:
-    axes = set(
-        graph_view.constant(node.inputs[1]).reshape(-1) % len(before))
+    axes = set(graph_view.constant(node.inputs[1]).reshape(-1) % len(before))
     kept = int(max(set(range(len(before))) - axes))
   return kept, _product(before[k] for k in axes) if before else None
 

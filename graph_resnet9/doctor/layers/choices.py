@@ -2,15 +2,16 @@
 
 from typing import NamedTuple
 
-from graph_resnet9.doctor.layers import batch_statistics
 from graph_resnet9.doctor.graph import view as graph_view
 from graph_resnet9.doctor.graph.view import Tensor
+from graph_resnet9.doctor.layers import batch_statistics
 
 _MAX_WALK = 200  # Nodes.
 
 
 class Choice(NamedTuple):
   """A bool tensor, and the value for which batch statistics are used."""
+
   predicate: Tensor
   value: bool
 
@@ -35,13 +36,15 @@ def around(tensor):
   node = tensor.node
   while node.inputs:
     if node.op in ('Switch', 'RefSwitch'):
-      if any(s.node.op == 'LoopCond' for s in
-             graph_view.sources(node.inputs[1])):
+      if any(
+        s.node.op == 'LoopCond' for s in graph_view.sources(node.inputs[1])
+      ):
         return None
       return Choice(node.inputs[1], tensor.index == 1)
     if node.op == '_Arg' and node.attr['branch'].endswith('_branch'):
-      return Choice(node.attr['call'].inputs[0],
-                    node.attr['branch'] == 'then_branch')
+      return Choice(
+        node.attr['call'].inputs[0], node.attr['branch'] == 'then_branch'
+      )
     if node.op not in ('Identity', 'Cast', '_Arg'):
       return None
     tensor = node.inputs[0]

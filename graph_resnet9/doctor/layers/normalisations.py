@@ -5,12 +5,15 @@ tf.nn.moments with tf.nn.batch_normalization, or arithmetic of one's own, with
 ref or resource variables, also in the branches of tf.cond and functional If.
 """
 
-from typing import Any, List, NamedTuple, Optional
+from typing import Any
+from typing import List
+from typing import NamedTuple
+from typing import Optional
 
-from graph_resnet9.doctor.layers import batch_statistics
-from graph_resnet9.doctor.layers import choices
 from graph_resnet9.doctor.graph import view as graph_view
 from graph_resnet9.doctor.graph.view import Tensor
+from graph_resnet9.doctor.layers import batch_statistics
+from graph_resnet9.doctor.layers import choices
 
 _MAX_WALK = 200  # Nodes; a normalisation takes a dozen.
 
@@ -28,6 +31,7 @@ class Site(NamedTuple):
   moving_mean, moving_variance: Nodes of variables that it may use.
   choice: choices.Choice of the two, or None if it always does the same.
   """
+
   node: Any
   x: Tensor
   channel_axis: int
@@ -78,17 +82,27 @@ def _fused(node):
   else:
     moving_means, means = batch_statistics.leaves(mean)
     moving_variances, variances = batch_statistics.leaves(variance)
-  return Site(node, graph_view.outside(x), axis, values,
-              node.attr['epsilon'].f, graph_view.variable(gamma),
-              graph_view.variable(beta), means, variances, moving_means,
-              moving_variances, choices.around(x) if training else None)
+  return Site(
+    node,
+    graph_view.outside(x),
+    axis,
+    values,
+    node.attr['epsilon'].f,
+    graph_view.variable(gamma),
+    graph_view.variable(beta),
+    means,
+    variances,
+    moving_means,
+    moving_variances,
+    choices.around(x) if training else None,
+  )
 
 
 def _by_hand(view, root):
   """Site of a square root of variance + epsilon by which x is divided."""
   if root.op == 'Pow':
     exponent = graph_view.constant(root.inputs[1])
-    if exponent is None or exponent.size != 1 or abs(exponent.item()) != .5:
+    if exponent is None or exponent.size != 1 or abs(exponent.item()) != 0.5:
       return None
   sums = graph_view.sources(root.inputs[0])
   if len(sums) != 1 or sums[0].node.op not in batch_statistics.ADDS:
@@ -117,11 +131,23 @@ def _by_hand(view, root):
   # A kernel can be standardised like that, too.
   if x is None or graph_view.variable(x):
     return None
-  choice = (choices.meeting_at if moving_variances and variances else
-            choices.around)(variance[0])
-  return Site(root, graph_view.outside(x), axis, values,
-              float(epsilon[0].item()), gamma, beta, means, variances,
-              moving_means, moving_variances, choice)
+  choice = (
+    choices.meeting_at if moving_variances and variances else choices.around
+  )(variance[0])
+  return Site(
+    root,
+    graph_view.outside(x),
+    axis,
+    values,
+    float(epsilon[0].item()),
+    gamma,
+    beta,
+    means,
+    variances,
+    moving_means,
+    moving_variances,
+    choice,
+  )
 
 
 def _axis_of_vector(x, size):
@@ -142,7 +168,8 @@ def _use(view, root):
   first is taken: the gradients, which multiply too, come later in a graph.
   """
   inverse = root.op == 'Rsqrt' or (
-      root.op == 'Pow' and graph_view.constant(root.inputs[1]).item() < 0)
+    root.op == 'Pow' and graph_view.constant(root.inputs[1]).item() < 0
+  )
   x = mean = gamma = beta = None
   divides = False
   seen, waiting = set(), [(root, inverse)]
@@ -152,13 +179,25 @@ def _use(view, root):
       continue
     seen.add(node)
     for consumer in view.consumers[node]:
-      if consumer.op in ('Identity', 'Cast', 'Reshape', 'Squeeze', 'Switch',
-                         'ExpandDims', 'Merge', '_Arg', 'Enter'):
+      if consumer.op in (
+        'Identity',
+        'Cast',
+        'Reshape',
+        'Squeeze',
+        'Switch',
+        'ExpandDims',
+        'Merge',
+        '_Arg',
+        'Enter',
+      ):
         waiting.append((consumer, inverted))
       elif consumer.op in ('Reciprocal', 'Inv'):
         waiting.append((consumer, True))
-      elif consumer.op in batch_statistics.MULTIPLIES and (
-          consumer.op == 'Mul') == inverted and len(consumer.inputs) == 2:
+      elif (
+        consumer.op in batch_statistics.MULTIPLIES
+        and (consumer.op == 'Mul') == inverted
+        and len(consumer.inputs) == 2
+      ):
         first, second = consumer.inputs
         other = first if second.node is node else second
         if consumer.op != 'Mul' and other is not first:
@@ -167,7 +206,8 @@ def _use(view, root):
         kinds = batch_statistics.kinds(other)
         difference = graph_view.sources(other)[0].node
         if difference.op == 'Sub' and 'neither' not in batch_statistics.kinds(
-            difference.inputs[1]):  # x - mean
+          difference.inputs[1]
+        ):  # x - mean
           x, mean = x or difference.inputs[0], mean or difference.inputs[1]
           waiting.append((consumer, True))
         elif 'neither' not in kinds:
@@ -190,5 +230,3 @@ def _subtractions(view, node):
     if consumer.op == 'Sub' and consumer.inputs[1].node is node:
       found.append(graph_view.variable(consumer.inputs[0]))
   return found
-
-

@@ -1,20 +1,29 @@
 """What moves stored statistics towards those of a batch, and how fast."""
 
 import re
-from typing import Any, NamedTuple, Optional
+from typing import Any
+from typing import NamedTuple
+from typing import Optional
 
 import numpy as np
 
-from graph_resnet9.doctor.layers import batch_statistics
 from graph_resnet9.doctor.graph import view as graph_view
-from graph_resnet9.doctor.layers import normalisations as sites
 from graph_resnet9.doctor.graph.view import Tensor
+from graph_resnet9.doctor.layers import batch_statistics
+from graph_resnet9.doctor.layers import normalisations as sites
 
-ASSIGNS = ('Assign', 'AssignSub', 'AssignAdd', 'AssignVariableOp',
-           'AssignSubVariableOp', 'AssignAddVariableOp')
+ASSIGNS = (
+  'Assign',
+  'AssignSub',
+  'AssignAdd',
+  'AssignVariableOp',
+  'AssignSubVariableOp',
+  'AssignAddVariableOp',
+)
 # Ops that only gradients have.
 GRADIENTS = re.compile(
-    r'.*Grad(V2|V3|WithArgmax)?|.*Backprop.*|BroadcastGradientArgs')
+  r'.*Grad(V2|V3|WithArgmax)?|.*Backprop.*|BroadcastGradientArgs'
+)
 _MAX_WALK = 200  # Nodes.
 _MAX_DEPTH = 12  # Of the arithmetic of a moving average.
 
@@ -27,6 +36,7 @@ class Update(NamedTuple):
   site: sites.Site whose batch statistics they are.
   decay: float, weight of the stored value; None if it is not constant.
   """
+
   node: Any
   variable: Any
   kind: str
@@ -45,8 +55,10 @@ def find(view, found_sites, trainable):
   """
   owners = {}
   for site in found_sites:
-    for kind, tensors in (('mean', site.batch_mean),
-                          ('variance', site.batch_variance)):
+    for kind, tensors in (
+      ('mean', site.batch_mean),
+      ('variance', site.batch_variance),
+    ):
       for tensor in tensors:
         owners.setdefault(tensor, (kind, site))
   found = []
@@ -54,16 +66,23 @@ def find(view, found_sites, trainable):
     if node.op not in ASSIGNS or len(node.inputs) < 2:
       continue
     target = graph_view.variable(node.inputs[0])
-    if (target is None or target in trainable
-        or graph_view.shape(Tensor(target, 0)) == []):
+    if (
+      target is None
+      or target in trainable
+      or graph_view.shape(Tensor(target, 0)) == []
+    ):
       continue
     _, batch = batch_statistics.leaves(node.inputs[1])
     owned = [owners[tensor] for tensor in batch if tensor in owners]
     if owned and not _of_gradients(node.inputs[1]):
       kinds = {kind for kind, _ in owned}
       update = Update(
-          node, target, 'variance' if 'variance' in kinds else 'mean',
-          owned[0][1], _decay(node, target))
+        node,
+        target,
+        'variance' if 'variance' in kinds else 'mean',
+        owned[0][1],
+        _decay(node, target),
+      )
       found.append(_debiased(view, update) or update)
   return found
 
@@ -123,13 +142,13 @@ def _weight(tensor, target, depth):
     not at all (0.); (None, value) of a constant; None if it cannot be told.
   """
   if depth > _MAX_DEPTH:
-    return 0., None
+    return 0.0, None
   candidates = graph_view.sources(tensor)
   constants = [graph_view.constant(source) for source in candidates]
   if all(c is not None and c.size == 1 for c in constants) and constants:
     # Of a decay that a placeholder switches between d and 1, d.
     values = [float(c.item()) for c in constants]
-    inner = [v for v in values if v not in (0., 1.)] or values
+    inner = [v for v in values if v not in (0.0, 1.0)] or values
     return None, inner[0]
   if any(source.node is target for source in candidates):
     # Where it meets something else, that is what a step of training takes.
@@ -140,24 +159,31 @@ def _weight(tensor, target, depth):
 
 
 def _combined(node, target, depth):
-  operands = [_weight(t, target, depth + 1) for t in node.inputs] if (
-      node.op in batch_statistics.ADDS + ('Sub', 'Mul', 'AddN', 'Neg')) else []
+  operands = (
+    [_weight(t, target, depth + 1) for t in node.inputs]
+    if (node.op in batch_statistics.ADDS + ('Sub', 'Mul', 'AddN', 'Neg'))
+    else []
+  )
   if not operands:
-    return 0., None
+    return 0.0, None
   if any(w is None for w in operands):
     return None
   constants = [w[1] for w in operands]
   if all(c is not None for c in constants):
     sign = -1 if node.op in ('Sub', 'Neg') else 1
-    value = (np.prod(constants) if node.op == 'Mul' else
-             -constants[0] if node.op == 'Neg' else
-             constants[0] + sign * sum(constants[1:]))
+    value = (
+      np.prod(constants)
+      if node.op == 'Mul'
+      else -constants[0]
+      if node.op == 'Neg'
+      else constants[0] + sign * sum(constants[1:])
+    )
     return None, float(value)
-  factors = [w[0] or 0. for w in operands]
+  factors = [w[0] or 0.0 for w in operands]
   if node.op == 'Mul':
     constant = [c for c in constants if c is not None]
     if not constant:
-      return (None if any(factors) else (0., None))
+      return None if any(factors) else (0.0, None)
     return sum(factors) * float(np.prod(constant)), None
   if node.op == 'Neg':
     return -factors[0], None

@@ -1,18 +1,43 @@
 """Static checks beside the statistics: the axis, and what reaches the loss."""
 
-from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.lint import findings
 
-_LAYOUTS = ('Conv2D', 'Conv3D', 'DepthwiseConv2dNative', 'MaxPool', 'AvgPool',
-            'MaxPoolV2', 'Conv2DBackpropInput', 'MaxPool3D', 'AvgPool3D')
+_LAYOUTS = (
+  'Conv2D',
+  'Conv3D',
+  'DepthwiseConv2dNative',
+  'MaxPool',
+  'AvgPool',
+  'MaxPoolV2',
+  'Conv2DBackpropInput',
+  'MaxPool3D',
+  'AvgPool3D',
+)
 # Between a convolution and the layer that normalises what it makes.
-_ELEMENTWISE = {'Relu', 'Relu6', 'Elu', 'Selu', 'LeakyRelu', 'Tanh', 'Sigmoid',
-                'Softplus', 'Add', 'AddV2', 'AddN', 'BiasAdd', 'Mul', 'Sub',
-                'Maximum'}
+_ELEMENTWISE = {
+  'Relu',
+  'Relu6',
+  'Elu',
+  'Selu',
+  'LeakyRelu',
+  'Tanh',
+  'Sigmoid',
+  'Softplus',
+  'Add',
+  'AddV2',
+  'AddN',
+  'BiasAdd',
+  'Mul',
+  'Sub',
+  'Maximum',
+}
 _CLIPS = {'Maximum', 'Minimum', 'ClipByValue'}
 _PROBABILITIES = ('Softmax', 'Sigmoid')
-_LOGITS_LOSSES = ('SoftmaxCrossEntropyWithLogits',
-                  'SparseSoftmaxCrossEntropyWithLogits')
+_LOGITS_LOSSES = (
+  'SoftmaxCrossEntropyWithLogits',
+  'SparseSoftmaxCrossEntropyWithLogits',
+)
 _LINEAR = ('MatMul', 'BiasAdd', 'Conv2D', 'BatchMatMulV2', 'BatchMatMul')
 _MAX_WALK = 60
 
@@ -32,10 +57,12 @@ def axes(found):
     site, size, expected = wrong[0]
     axis = site.channel_axis % len(size)
     yield findings.of(
-        'gamma-not-channels', [s.node for s, _, _ in wrong],
-        [s.gamma for s, _, _ in wrong if s.gamma],
-        'axis %d of %s; the convolution has its channels in axis %d' %
-        (axis, ' x '.join(str(n or '?') for n in size), expected))
+      'gamma-not-channels',
+      [s.node for s, _, _ in wrong],
+      [s.gamma for s, _, _ in wrong if s.gamma],
+      'axis %d of %s; the convolution has its channels in axis %d'
+      % (axis, ' x '.join(str(n or '?') for n in size), expected),
+    )
 
 
 def _layout(tensor):
@@ -57,15 +84,20 @@ def _layout(tensor):
 def losses(found):
   """Probabilities into losses of logits, and the other way round."""
   # A step needs the gradient of the loss, and not always its value.
-  forward = [node for node in found.view.nodes.values()
-             if not found.steps or node in found.reached
-             or any(t.node in found.reached for t in node.inputs)]
+  forward = [
+    node
+    for node in found.view.nodes.values()
+    if not found.steps
+    or node in found.reached
+    or any(t.node in found.reached for t in node.inputs)
+  ]
   twice, raw = [], []
   for node in forward:
     if node.op in _LOGITS_LOSSES and _is_probability(node.inputs[0]):
       twice.append(node)
     elif node.op == 'Log1p' and any(
-        _is_probability(logits) for logits in _sigmoid_logits(node.inputs[0])):
+      _is_probability(logits) for logits in _sigmoid_logits(node.inputs[0])
+    ):
       twice.append(node)
     elif node.op == 'Log' and _is_linear(node.inputs[0]):
       raw.append(node)
@@ -105,9 +137,10 @@ def _is_sum_of(division):
     if node.op in ('Select', 'SelectV2', 'Maximum'):  # Kept away from 0.
       below += [s.node for t in node.inputs for s in graph_view.sources(t)]
   part = set(graph_view.sources(division.inputs[0]))
-  return any(node.op == 'Sum'
-             and part == set(graph_view.sources(node.inputs[0]))
-             for node in below)
+  return any(
+    node.op == 'Sum' and part == set(graph_view.sources(node.inputs[0]))
+    for node in below
+  )
 
 
 def _is_probability(tensor):
@@ -118,9 +151,15 @@ def _is_probability(tensor):
 def _is_linear(tensor):
   nodes = [source.node for source in _unclipped(tensor)]
   return bool(nodes) and all(
-      node.op in _LINEAR or node.op in ('Add', 'AddV2') and any(
-          source.node.op in _LINEAR for term in node.inputs
-          for source in graph_view.sources(term)) for node in nodes)
+    node.op in _LINEAR
+    or node.op in ('Add', 'AddV2')
+    and any(
+      source.node.op in _LINEAR
+      for term in node.inputs
+      for source in graph_view.sources(term)
+    )
+    for node in nodes
+  )
 
 
 def _sigmoid_logits(tensor):
@@ -134,6 +173,9 @@ def _sigmoid_logits(tensor):
       if node.op in ('Select', 'SelectV2'):
         found.append(node.inputs[2])
       elif node.op == 'Neg':
-        found += [t.node.inputs[0] for t in graph_view.sources(node.inputs[0])
-                  if t.node.op == 'Abs']
+        found += [
+          t.node.inputs[0]
+          for t in graph_view.sources(node.inputs[0])
+          if t.node.op == 'Abs'
+        ]
   return found

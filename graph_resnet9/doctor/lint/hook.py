@@ -41,6 +41,7 @@ class LintHook(tf.train.SessionRunHook):
     if report.errors and self._raise_errors:
       raise ValueError(str(report))
     for finding in report.findings:
-      log = (logging.error if finding.severity == findings.ERROR
-             else logging.warning)
+      log = (
+        logging.error if finding.severity == findings.ERROR else logging.warning
+      )
       log('%s', finding)

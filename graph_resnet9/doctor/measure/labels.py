@@ -6,8 +6,8 @@ layers tell little of how batches are mixed; labels tell it all.
 
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.layers import anatomy as anatomy_lib
 from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.layers import anatomy as anatomy_lib
 from graph_resnet9.doctor.measure import session as subject_lib
 from graph_resnet9.doctor.measure import taps as tap
 
@@ -34,17 +34,30 @@ def taps(subject):
   results = []
   with subject.graph.as_default(), tf.name_scope('tap'):
     for labels, (node, logits) in found.items():
-      values, outputs = (subject_lib.tensor_of(subject.graph, t)
-                         for t in (labels, logits))
+      values, outputs = (
+        subject_lib.tensor_of(subject.graph, t) for t in (labels, logits)
+      )
       size = graph_view.shape(logits)
-      if values is None or outputs is None or (
-          size and (size[-1] or 0) > _MOST_CLASSES):
+      if (
+        values is None
+        or outputs is None
+        or (size and (size[-1] or 0) > _MOST_CLASSES)
+      ):
         continue
       if node.op == _SPARSE:
         values = tf.one_hot(values, tf.shape(outputs)[-1], dtype=tf.float64)
       values = tf.cast(values, tf.float64)
-      results.append(tap.Tap(
-          anatomy_lib.Layer('labels', [], [], [], []), [], [],
-          [dict(means=values, m2=tf.zeros_like(values),
-                positions=tf.constant(1))], [labels.node]))
+      results.append(
+        tap.Tap(
+          anatomy_lib.Layer('labels', [], [], [], []),
+          [],
+          [],
+          [
+            dict(
+              means=values, m2=tf.zeros_like(values), positions=tf.constant(1)
+            )
+          ],
+          [labels.node],
+        )
+      )
   return results

@@ -4,13 +4,17 @@ NumPy alone, all in float64. Never E[x^2] - E[x]^2: where the mean is large
 beside the deviation, that loses all digits and may turn negative.
 """
 
-from typing import Any, List, NamedTuple, Optional
+from typing import Any
+from typing import List
+from typing import NamedTuple
+from typing import Optional
 
 import numpy as np
 
 
 class Moments(NamedTuple):
   """Count, mean and sum of squared deviations of values; [channels] float64."""
+
   count: int
   mean: np.ndarray
   m2: np.ndarray
@@ -27,13 +31,13 @@ def merged(parts):
   Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for
   computing sample variances", equations 2.1.
   """
-  count, mean, m2 = 0, 0., 0.
+  count, mean, m2 = 0, 0.0, 0.0
   for part in parts:
     if not part.count:
       continue
     total = count + part.count
     delta = part.mean - mean
-    m2 = m2 + part.m2 + delta ** 2 * (count * part.count / total)
+    m2 = m2 + part.m2 + delta**2 * (count * part.count / total)
     mean = mean + delta * (part.count / total)
     count = total
   return Moments(count, np.asarray(mean), np.asarray(m2))
@@ -53,6 +57,7 @@ class Batch(NamedTuple):
   m2: the same shape, sums of squared deviations from them.
   positions: int, values an example and channel.
   """
+
   means: np.ndarray
   m2: np.ndarray
   positions: int
@@ -61,8 +66,11 @@ class Batch(NamedTuple):
   def moments(self):
     of_means = of_rows(self.means)
     positions = int(self.positions)  # NumPy's integers overflow.
-    return Moments(len(self.means) * positions, of_means.mean,
-                   self.m2.sum(0) + positions * of_means.m2)
+    return Moments(
+      len(self.means) * positions,
+      of_means.mean,
+      self.m2.sum(0) + positions * of_means.m2,
+    )
 
 
 class Record(NamedTuple):
@@ -78,12 +86,13 @@ class Record(NamedTuple):
   frozen: bool, whether training normalises by the stored ones, as evaluation
     does.
   """
+
   name: str
   stored_mean: Optional[np.ndarray]
   stored_variance: Optional[np.ndarray]
   calls: List[List[Any]]
   initial_share: Optional[float]
-  epsilon: float = 0.
+  epsilon: float = 0.0
   labels: bool = False
   frozen: bool = False
 
@@ -99,8 +108,9 @@ class Record(NamedTuple):
   @property
   def batch_size(self):
     """Examples a batch, on average."""
-    return float(np.mean([s.examples.count for call in self.calls
-                          for s in call]))
+    return float(
+      np.mean([s.examples.count for call in self.calls for s in call])
+    )
 
   @property
   def values(self):
@@ -110,8 +120,11 @@ class Record(NamedTuple):
   @property
   def initial(self):
     """Whether the stored statistics are as initialised: 0, and 1 or 0."""
-    return self.stored_mean is not None and not self.stored_mean.any() and (
-        (self.stored_variance == 1).all() or not self.stored_variance.any())
+    return (
+      self.stored_mean is not None
+      and not self.stored_mean.any()
+      and ((self.stored_variance == 1).all() or not self.stored_variance.any())
+    )
 
   @property
   def mean_gap(self):
@@ -121,14 +134,16 @@ class Record(NamedTuple):
     is not off by infinity.
     """
     inputs = self.inputs
-    return mean_gap(self.stored_mean, inputs.mean,
-                    inputs.variance + self.epsilon)
+    return mean_gap(
+      self.stored_mean, inputs.mean, inputs.variance + self.epsilon
+    )
 
   @property
   def variance_ratio(self):
     """stored variance / variance, median of the channels."""
-    return variance_ratio(self.stored_variance + self.epsilon,
-                          self.inputs.variance + self.epsilon)
+    return variance_ratio(
+      self.stored_variance + self.epsilon, self.inputs.variance + self.epsilon
+    )
 
   @property
   def share_between_batches(self):
@@ -136,9 +151,15 @@ class Record(NamedTuple):
 
     0 for batches that are alike, 1 for batches that are each uniform.
     """
-    return self._share(np.mean([
-        of_rows([s.values.mean for s in call if s.values.count]).variance
-        for call in self.calls], 0))
+    return self._share(
+      np.mean(
+        [
+          of_rows([s.values.mean for s in call if s.values.count]).variance
+          for call in self.calls
+        ],
+        0,
+      )
+    )
 
   @property
   def independent_share(self):
@@ -146,10 +167,16 @@ class Record(NamedTuple):
 
     Variance between the means of examples, within a call, over their number.
     """
-    return self._share(np.mean([
-        merged(s.examples for s in call).variance
-        / np.mean([s.examples.count for s in call])
-        for call in self.calls], 0))
+    return self._share(
+      np.mean(
+        [
+          merged(s.examples for s in call).variance
+          / np.mean([s.examples.count for s in call])
+          for call in self.calls
+        ],
+        0,
+      )
+    )
 
   @property
   def share_between_calls(self):
@@ -162,12 +189,13 @@ class Record(NamedTuple):
     variance = self.inputs.m2 / self.inputs.count
     alive = variance > 1e-6 * variance.mean()
     if not alive.any():
-      return 0.
+      return 0.0
     return float(np.mean(np.minimum(between[alive] / variance[alive], 1)))
 
 
 class Summary(NamedTuple):
   """A batch: Moments of its values, and of the means of its examples."""
+
   values: Moments
   examples: Moments
 
@@ -183,8 +211,9 @@ def mean_gap(stored, mean, variance):
   deviation of a channel is taken to be a hundredth of the layer's at least.
   """
   floor = 1e-4 * variance.mean() + np.finfo(np.float32).tiny
-  return float(np.sqrt(((stored - mean) ** 2
-                        / np.maximum(variance, floor)).mean()))
+  return float(
+    np.sqrt(((stored - mean) ** 2 / np.maximum(variance, floor)).mean())
+  )
 
 
 def variance_ratio(stored, variance):

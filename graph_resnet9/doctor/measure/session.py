@@ -4,22 +4,30 @@ import collections
 import collections.abc
 import contextlib
 import importlib
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any
+from typing import Dict
+from typing import NamedTuple
+from typing import Optional
 
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.doctor.graph import program as program_lib
+from graph_resnet9.doctor.graph import view as graph_view
 from graph_resnet9.doctor.layers import anatomy
 from graph_resnet9.doctor.lint import checkpoint as lint_checkpoint
-from graph_resnet9.doctor.graph import view as graph_view
-from graph_resnet9.doctor.graph import program as program_lib
 from graph_resnet9.errors import UserError
 
 # What a session needs; collections of ops may name what import cannot find.
 _COLLECTIONS = (
-    tf.GraphKeys.GLOBAL_VARIABLES, tf.GraphKeys.LOCAL_VARIABLES,
-    tf.GraphKeys.TRAINABLE_VARIABLES, tf.GraphKeys.TABLE_INITIALIZERS,
-    tf.GraphKeys.QUEUE_RUNNERS, tf.GraphKeys.GLOBAL_STEP,
-    tf.GraphKeys.MODEL_VARIABLES, tf.GraphKeys.MOVING_AVERAGE_VARIABLES)
+  tf.GraphKeys.GLOBAL_VARIABLES,
+  tf.GraphKeys.LOCAL_VARIABLES,
+  tf.GraphKeys.TRAINABLE_VARIABLES,
+  tf.GraphKeys.TABLE_INITIALIZERS,
+  tf.GraphKeys.QUEUE_RUNNERS,
+  tf.GraphKeys.GLOBAL_STEP,
+  tf.GraphKeys.MODEL_VARIABLES,
+  tf.GraphKeys.MOVING_AVERAGE_VARIABLES,
+)
 # A batch that takes longer hangs on a queue that nobody fills.
 _TIMEOUT_SECS = 600
 
@@ -35,6 +43,7 @@ class Subject(NamedTuple):
   init_feed: feed dict for the initialisation of local variables.
   feed: function without arguments that yields a feed dict a batch, or None.
   """
+
   graph: tf.Graph
   anatomy: anatomy.Anatomy
   init_feed: Dict[Any, Any] = {}
@@ -43,8 +52,7 @@ class Subject(NamedTuple):
 
 def of_graph(graph, init_feed):
   """Subject of a tf.Graph whose input needs no feeds."""
-  return Subject(graph, anatomy.Anatomy(program_lib.of_graph(graph)),
-                 init_feed)
+  return Subject(graph, anatomy.Anatomy(program_lib.of_graph(graph)), init_feed)
 
 
 def of_meta_graph(path, feed):
@@ -69,13 +77,17 @@ def of_meta_graph(path, feed):
   except (ValueError, KeyError, tf.errors.OpError) as e:
     reason = _line(e)
     if 'registered' in reason:
-      reason = '%s; load its library in the module of --feed' % (
-          reason.partition('. ')[0])
-    raise UserError('--meta_graph=%s: cannot be imported: %s' % (
-        path, reason)) from None
+      reason = (
+        '%s; load its library in the module of --feed'
+        % (reason.partition('. ')[0])
+      )
+    raise UserError(
+      '--meta_graph=%s: cannot be imported: %s' % (path, reason)
+    ) from None
   if not found.layers:
-    raise UserError('--meta_graph=%s: no batch normalisation in this graph' %
-                    path)
+    raise UserError(
+      '--meta_graph=%s: no batch normalisation in this graph' % path
+    )
   return Subject(graph, found, {}, function)
 
 
@@ -89,8 +101,9 @@ def feed_function(name):
   try:
     function = getattr(importlib.import_module(module), attribute)
   except (ImportError, AttributeError, TypeError, ValueError) as e:
-    raise UserError('--feed=%s: %s; give module:function, importable from '
-                    'here' % (name, e)) from None
+    raise UserError(
+      '--feed=%s: %s; give module:function, importable from here' % (name, e)
+    ) from None
   if not callable(function):
     raise UserError('--feed=%s: not a function' % name)
   return function
@@ -107,16 +120,20 @@ def restored(subject, prefix):
   """
   reader = lint_checkpoint.open_reader(prefix, subject.anatomy.program)
   coordinator = tf.train.Coordinator()
-  with subject.graph.as_default(), tf.Session(config=tf.ConfigProto(
-      allow_soft_placement=True)) as session:
+  with subject.graph.as_default(), tf.Session(
+    config=tf.ConfigProto(allow_soft_placement=True)
+  ) as session:
     _restore(session, subject, reader, prefix)
     try:
-      session.run([tf.local_variables_initializer(), tf.tables_initializer()],
-                  subject.init_feed)
+      session.run(
+        [tf.local_variables_initializer(), tf.tables_initializer()],
+        subject.init_feed,
+      )
       session.run(_iterator_initializers(subject))
     except tf.errors.OpError as e:
-      raise UserError('the input of the graph cannot be initialised: %s' %
-                      _line(e)) from None
+      raise UserError(
+        'the input of the graph cannot be initialised: %s' % _line(e)
+      ) from None
     threads = tf.train.start_queue_runners(session, coordinator)
     try:
       yield session
@@ -125,8 +142,9 @@ def restored(subject, prefix):
     finally:
       coordinator.request_stop()
       with contextlib.suppress(Exception):  # Told where batches are run.
-        coordinator.join(threads, stop_grace_period_secs=5,
-                         ignore_live_threads=True)
+        coordinator.join(
+          threads, stop_grace_period_secs=5, ignore_live_threads=True
+        )
 
 
 def _iterator_initializers(subject):
@@ -136,9 +154,12 @@ def _iterator_initializers(subject):
   for node in view.nodes.values():
     if node.op == 'MakeIterator':
       found[node.inputs[1].node].append(node)
-  return [subject.graph.get_operation_by_name(nodes[0].name)
-          for nodes in found.values() if len(nodes) == 1 and not any(
-              node.op == 'Placeholder' for node in view.ancestors(nodes))]
+  return [
+    subject.graph.get_operation_by_name(nodes[0].name)
+    for nodes in found.values()
+    if len(nodes) == 1
+    and not any(node.op == 'Placeholder' for node in view.ancestors(nodes))
+  ]
 
 
 def _failure(coordinator):
@@ -161,12 +182,14 @@ def _restore(session, subject, reader, prefix):
     if reader.has_tensor(key):
       value = reader.get_tensor(key)
       feed[variable.initializer.inputs[1]] = (
-          value[parts[name]] if name in parts else value)
+        value[parts[name]] if name in parts else value
+      )
     try:
       session.run(variable.initializer, feed)
     except (ValueError, tf.errors.OpError) as e:
-      raise UserError('--checkpoint=%s: %s cannot be restored: %s' %
-                      (prefix, key, _line(e))) from None
+      raise UserError(
+        '--checkpoint=%s: %s cannot be restored: %s' % (prefix, key, _line(e))
+      ) from None
 
 
 def batches(session, subject, fetches, nodes, count):
@@ -187,34 +210,42 @@ def batches(session, subject, fetches, nodes, count):
   chosen = _choices(subject)
   feeds = subject.feed() if subject.feed else ({} for _ in range(count))
   if not isinstance(feeds, collections.abc.Iterable):
-    raise UserError('--feed: returns a %s; yield a dict a batch' %
-                    type(feeds).__name__)
+    raise UserError(
+      '--feed: returns a %s; yield a dict a batch' % type(feeds).__name__
+    )
   ancestors = subject.anatomy.view.ancestors(nodes)
   needed = [node for node in ancestors if node.op == 'Placeholder']
-  if not subject.feed and not session.graph.get_collection(
-      tf.GraphKeys.QUEUE_RUNNERS) and any(
-          node.op.startswith('QueueDequeue') for node in ancestors):
-    raise UserError('the graph reads from a queue, and has no queue runners '
-                    'that fill it: --feed=module:function feeds what is read')
+  if (
+    not subject.feed
+    and not session.graph.get_collection(tf.GraphKeys.QUEUE_RUNNERS)
+    and any(node.op.startswith('QueueDequeue') for node in ancestors)
+  ):
+    raise UserError(
+      'the graph reads from a queue, and has no queue runners '
+      'that fill it: --feed=module:function feeds what is read'
+    )
   options = tf.RunOptions(timeout_in_ms=int(_TIMEOUT_SECS * 1000))
   for number, feed in zip(range(count), feeds):
     feed = {**chosen, **_named(session.graph, feed)}
-    missing = [node.name for node in needed
-               if session.graph.get_tensor_by_name(node.name + ':0')
-               not in feed]
+    missing = [
+      node.name
+      for node in needed
+      if session.graph.get_tensor_by_name(node.name + ':0') not in feed
+    ]
     if missing:
       raise UserError(
-          'placeholder %s must be fed: --feed=module:function, which yields '
-          "{'%s': value, ...} for each batch" % (', '.join(missing),
-                                                 missing[0]))
+        'placeholder %s must be fed: --feed=module:function, which yields '
+        "{'%s': value, ...} for each batch" % (', '.join(missing), missing[0])
+      )
     try:
       yield session.run(fetches, feed, options)
     except tf.errors.OutOfRangeError:
       return
     except tf.errors.DeadlineExceededError:
-      raise UserError('batch %d: nothing came for %d seconds; is there a queue '
-                      'that nobody fills?' % (number + 1, _TIMEOUT_SECS)
-                      ) from None
+      raise UserError(
+        'batch %d: nothing came for %d seconds; is there a queue '
+        'that nobody fills?' % (number + 1, _TIMEOUT_SECS)
+      ) from None
     except (ValueError, TypeError, tf.errors.OpError) as e:
       raise UserError('batch %d: %s' % (number + 1, _line(e))) from None
 
@@ -222,14 +253,15 @@ def batches(session, subject, fetches, nodes, count):
 def _named(graph, feed):
   """A feed dict with Tensors for keys."""
   if not isinstance(feed, dict):
-    raise UserError('--feed: yields a %s; give a dict {name of a placeholder: '
-                    'value}' % type(feed).__name__)
+    raise UserError(
+      '--feed: yields a %s; give a dict {name of a placeholder: '
+      'value}' % type(feed).__name__
+    )
   found = {}
   for key, value in feed.items():
     name = str(getattr(key, 'name', key))
     try:
-      tensor = graph.get_tensor_by_name(
-          name if ':' in name else name + ':0')
+      tensor = graph.get_tensor_by_name(name if ':' in name else name + ':0')
     except (KeyError, ValueError):
       raise UserError('--feed: no tensor %r in the graph' % name) from None
     found[tensor] = value
@@ -250,9 +282,13 @@ def _choices(subject):
 
 def fed_choice(site):
   """The placeholders, as graph_view.Tensors, that a site's choice is fed by."""
-  return [source for source in (
-      graph_view.sources(site.choice.predicate) if site.choice else ())
-          if source.node.op in ('Placeholder', 'PlaceholderWithDefault')]
+  return [
+    source
+    for source in (
+      graph_view.sources(site.choice.predicate) if site.choice else ()
+    )
+    if source.node.op in ('Placeholder', 'PlaceholderWithDefault')
+  ]
 
 
 def tensor_of(graph, tensor):
@@ -272,6 +308,8 @@ def _line(error):
   lines = str(getattr(error, 'message', None) or error).splitlines() or ['']
   nodes = [k for k, line in enumerate(lines[:-1]) if line.startswith('Node: ')]
   if lines[0].startswith('Graph execution error') and nodes:
-    return '%s: %s' % (lines[nodes[-1]][len('Node: '):].strip("'"),
-                       lines[nodes[-1] + 1])
+    return '%s: %s' % (
+      lines[nodes[-1]][len('Node: ') :].strip("'"),
+      lines[nodes[-1] + 1],
+    )
   return lines[0]

@@ -1,7 +1,10 @@
 """Ops beside a graph that measure what its layers are given."""
 
 import re
-from typing import Any, List, NamedTuple, Sequence
+from typing import Any
+from typing import List
+from typing import NamedTuple
+from typing import Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -23,6 +26,7 @@ class Tap(NamedTuple):
     'positions': int Tensor}, the fields of moments.Batch.
   labels: Nodes of what is measured instead, in a Tap of labels.
   """
+
   layer: Any
   sites: List[Any]
   stored: List[Any]
@@ -46,50 +50,73 @@ def taps(subject, frozen=True, among=None):
     UserError: no layer has an input that can be fetched, or without `frozen`
       one has not.
   """
-  variables = {v.op.name: v for v in
-               subject.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)}
+  variables = {
+    v.op.name: v
+    for v in subject.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+  }
   found, hidden = [], []
   with subject.graph.as_default():
     for layer in subject.anatomy.layers:
       if among is None:
         sites = _measured_sites(subject.anatomy, layer, frozen)
       else:
-        sites = [site for site in layer.sites
-                 if site.by_batch and site.node.name in among]
+        sites = [
+          site
+          for site in layer.sites
+          if site.by_batch and site.node.name in among
+        ]
       inputs = [subject_lib.tensor_of(subject.graph, site.x) for site in sites]
       if not sites:
         continue
       if None in inputs or any(
-          _in_loop(subject.anatomy.view, site.x.node) for site in sites):
+        _in_loop(subject.anatomy.view, site.x.node) for site in sites
+      ):
         hidden.append(layer.name)
         continue
-      stored = [variables[v.name] for v in layer.means[:1] + layer.variances[:1]
-                if v.name in variables]
-      found.append(Tap(
-          layer, sites, stored if len(stored) == 2 else [],
-          [_outputs(x, site.channel_axis) for x, site in zip(inputs, sites)]))
+      stored = [
+        variables[v.name]
+        for v in layer.means[:1] + layer.variances[:1]
+        if v.name in variables
+      ]
+      found.append(
+        Tap(
+          layer,
+          sites,
+          stored if len(stored) == 2 else [],
+          [_outputs(x, site.channel_axis) for x, site in zip(inputs, sites)],
+        )
+      )
   # Some layers healed and others not would be no checkpoint to trust.
   if hidden and not (found and frozen):
-    raise UserError('layers with their inputs inside functions or loops, where '
-                    'they cannot be measured: %s' % ', '.join(hidden[:6]))
+    raise UserError(
+      'layers with their inputs inside functions or loops, where '
+      'they cannot be measured: %s' % ', '.join(hidden[:6])
+    )
   if not found:
-    raise UserError('no layer normalises by batch statistics in this graph; '
-                    'give the meta graph of the training')
+    raise UserError(
+      'no layer normalises by batch statistics in this graph; '
+      'give the meta graph of the training'
+    )
   return found
 
 
 def _in_loop(view, node):
   """Whether a node is in a loop: it comes from an Enter, and no Exit."""
-  return any(n.op in ('Enter', 'RefEnter') for n in view.ancestors(
-      [node], stop=lambda n: n.op in ('Exit', 'RefExit')))
+  return any(
+    n.op in ('Enter', 'RefEnter')
+    for n in view.ancestors([node], stop=lambda n: n.op in ('Exit', 'RefExit'))
+  )
 
 
 def _measured_sites(anatomy, layer, frozen):
   by_batch = [
-      site for site in layer.sites if site.by_batch
-      and (site.node in anatomy.reached or not anatomy.steps)
-      # By default it may not, as where evaluation needs no feed.
-      and (site.decided is not False or subject_lib.fed_choice(site))]
+    site
+    for site in layer.sites
+    if site.by_batch
+    and (site.node in anatomy.reached or not anatomy.steps)
+    # By default it may not, as where evaluation needs no feed.
+    and (site.decided is not False or subject_lib.fed_choice(site))
+  ]
   if by_batch or not frozen:
     return by_batch
   if anatomy.steps:
@@ -130,21 +157,28 @@ def run(session, subject, tapped, count):
   Raises:
     UserError: as subject.batches; or no batch comes, or a value is not finite.
   """
-  nodes = [node for tap in tapped for node in
-           [site.x.node for site in tap.sites] + list(tap.labels)]
+  nodes = [
+    node
+    for tap in tapped
+    for node in [site.x.node for site in tap.sites] + list(tap.labels)
+  ]
   variables = _changed_by(subject, nodes)
   before = session.run(variables)
   done = 0
   try:
     for values in subject_lib.batches(
-        session, subject, [tap.outputs for tap in tapped], nodes, count):
+      session, subject, [tap.outputs for tap in tapped], nodes, count
+    ):
       batch = [[moments.Batch(**call) for call in calls] for calls in values]
       for tap, calls in zip(tapped, batch):
         for call in calls:
-          if not np.isfinite(call.means).all() or not np.isfinite(
-              call.m2).all():
-            raise UserError('layer %s: its input is not finite in batch %d' %
-                            (tap.layer.name, done + 1))
+          if (
+            not np.isfinite(call.means).all() or not np.isfinite(call.m2).all()
+          ):
+            raise UserError(
+              'layer %s: its input is not finite in batch %d'
+              % (tap.layer.name, done + 1)
+            )
       done += 1
       yield batch
   finally:
@@ -153,18 +187,24 @@ def run(session, subject, tapped, count):
       session.run(variable.initializer, {variable.initializer.inputs[1]: value})
   if not done:
     raise subject_lib.InputEnded(
-        'the input ended before the first batch; are its files there, and its '
-        'queues large enough?')
+      'the input ended before the first batch; are its files there, and its '
+      'queues large enough?'
+    )
 
 
 def _changed_by(subject, nodes):
   """The global variables that change whenever `nodes` run."""
-  changed = {graph_view.variable(node.inputs[0])
-             for node in subject.anatomy.view.ancestors(nodes)
-             if _CHANGES.match(node.op) and node.inputs}
+  changed = {
+    graph_view.variable(node.inputs[0])
+    for node in subject.anatomy.view.ancestors(nodes)
+    if _CHANGES.match(node.op) and node.inputs
+  }
   names = {node.name for node in changed if node}
-  return [v for v in subject.graph.get_collection(
-      tf.GraphKeys.GLOBAL_VARIABLES) if v.op.name in names]
+  return [
+    v
+    for v in subject.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    if v.op.name in names
+  ]
 
 
 def records(session, subject, tapped, count, step=None):
@@ -182,14 +222,22 @@ def records(session, subject, tapped, count, step=None):
         call.append(moments.summary(value))
   found = []
   for tap, values, summaries in zip(tapped, stored, calls):
-    mean, variance = [np.asarray(v, np.float64).reshape(-1)
-                      for v in values] or (None, None)
-    found.append(moments.Record(
-        tap.layer.name, mean, variance, summaries,
+    mean, variance = [
+      np.asarray(v, np.float64).reshape(-1) for v in values
+    ] or (None, None)
+    found.append(
+      moments.Record(
+        tap.layer.name,
+        mean,
+        variance,
+        summaries,
         subject.anatomy.initial_share(
-            tap.layer, next(iter(tap.layer.means), None), step),
-        epsilon=max([site.epsilon for site in tap.sites], default=0.),
+          tap.layer, next(iter(tap.layer.means), None), step
+        ),
+        epsilon=max([site.epsilon for site in tap.sites], default=0.0),
         labels=bool(tap.labels),
-        frozen=bool(subject.anatomy.steps and tap.sites) and not any(
-            site.by_batch for site in tap.sites)))
+        frozen=bool(subject.anatomy.steps and tap.sites)
+        and not any(site.by_batch for site in tap.sites),
+      )
+    )
   return found
