@@ -15,3 +15,5 @@ import os
 
 os.environ['TF_USE_LEGACY_KERAS'] = '1'
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
+
+__version__ = '1.0.0'

@@ -1,7 +1,7 @@
 """Times a recipe on this machine: input, forward, training, matrix product.
 
   python -m graph_resnet9.benchmark
-  python -m graph_resnet9.benchmark --flagfile=flags/fast10.flags --ops=10
+  python -m graph_resnet9.benchmark --recipe=fast10 --ops=10
   python -m graph_resnet9.benchmark --compare=torch --json
 
 A table on stdout, or one line of JSON.

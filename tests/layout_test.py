@@ -41,6 +41,7 @@ WITHOUT_TENSORFLOW = (
   'cli/cluster_flags.py',
   'cli/config.py',
   'cli/doctor_flags.py',
+  'cli/recipes.py',
   'cli/settings.py',
   'cli/train_flags.py',
   'inputs/dataset.py',

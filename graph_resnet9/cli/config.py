@@ -9,6 +9,7 @@ import os
 from absl import flags
 
 from graph_resnet9.cli import cluster_flags
+from graph_resnet9.cli import recipes
 from graph_resnet9.cli import settings as options
 from graph_resnet9.cli import train_flags as recipe_flags
 from graph_resnet9.errors import UserError
@@ -36,6 +37,7 @@ def define_train_flags(flag_values=flags.FLAGS):
     None,
     flag_values,
   )
+  recipes.define(flag_values)
   recipe_flags.define_recipe(flag_values)
   cluster_flags.define_num_gpus(flag_values)
   cluster_flags.define_cluster(flag_values)
@@ -82,6 +84,7 @@ def define_benchmark_flags(flag_values=flags.FLAGS):
     'Print one line of JSON instead of the table.',
     flag_values=flag_values,
   )
+  recipes.define(flag_values)
   recipe_flags.define_recipe(flag_values)
   cluster_flags.define_num_gpus(flag_values)
 

@@ -49,7 +49,7 @@ class ConfigTest(absltest.TestCase):
     ):
       values = parsed(define, *args)
       self.assertCountEqual(
-        options.flat(config.read(kind, values)), list(values)
+        options.flat(config.read(kind, values)), set(values) - {'recipe'}
       )
 
   def test_flagfile_text_round_trips(self):
@@ -140,7 +140,40 @@ class RecipesTest(absltest.TestCase):
         parsed(
           config.define_train_flags, '--train_dir=d', '--flagfile=%s' % path
         )
-        self.assertIn('--flagfile=flags/' + path.name, path.read_text())
+        self.assertIn(' --recipe=' + path.stem, path.read_text())
+
+  def test_recipe_is_its_flagfile(self):
+    for path in RECIPES:
+      one, other = (
+        config.read(
+          options.Train, parsed(config.define_train_flags, '--train_dir=d', arg)
+        )
+        for arg in ('--recipe=' + path.stem, '--flagfile=%s' % path)
+      )
+      with self.subTest(path.stem):
+        # Flagfiles have precedence over what stands before them.
+        self.assertEqual(one, other._replace(train_dir='d'))
+
+  def test_flags_beside_a_recipe_have_precedence(self):
+    for args in (
+      ['--width=5', '--recipe=cluster_async', '--flip=false'],
+      ['--recipe=cluster_async', '--noflip', '--width=5'],
+    ):
+      got = config.read(options.Train, parsed(config.define_train_flags, *args))
+      self.assertEqual(
+        (got.model.width, got.augment.flip, got.optimizer.lr_values),
+        (5, False, (0, 0.1, 0)),
+      )
+      self.assertEqual(got.train_dir, '/tmp/graph_resnet9/cluster_async')
+
+  def test_recipe_sets_switches_and_what_the_command_has(self):
+    values = parsed(config.define_benchmark_flags, '--recipe=quickstart')
+    self.assertEqual(values['width'].value, 16)
+    values = parsed(config.define_benchmark_flags, '--recipe=fast10')
+    self.assertIs(values['train_gamma'].value, False)
+    self.assertIs(values['whitening'].value, True)
+    with self.assertRaisesRegex(flags.Error, '--recipe=fast.*fast10'):
+      parsed(config.define_train_flags, '--recipe=fast')
 
   def test_dawn24_is_the_published_recipe(self):
     """davidcpage/cifar10-fast, dawn.py; also the defaults of the flags."""
