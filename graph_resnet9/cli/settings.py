@@ -19,7 +19,7 @@ PROCESS_FLAGS = (
 )
 # What may change from one session of a run to the next: none of these is part
 # of the recipe.
-SESSION_FLAGS = PROCESS_FLAGS + ('data_dir', 'save_secs')
+SESSION_FLAGS = PROCESS_FLAGS + ('data_dir', 'save_secs', 'conv')
 
 
 class Data(NamedTuple):
@@ -47,6 +47,7 @@ class Augment(NamedTuple):
 class Model(NamedTuple):
   width: int
   precision: str
+  conv: str
   logit_scale: float
   activation: str
   pool_before_bn: bool

@@ -274,6 +274,16 @@ def define_shared(flag_values):
     'Arithmetic of the layers; weights and statistics are float32 in any case.',
     flag_values=flag_values,
   )
+  flags.DEFINE_enum(
+    'conv',
+    'auto',
+    ['auto', 'direct', 'winograd'],
+    'Algorithm of the 3x3 '
+    'convolutions in float32 with 32 channels and more; the same but for the '
+    'rounding. auto: that of the run, where there is one; in a new one '
+    'winograd, or direct where TensorFlow finds a GPU.',
+    flag_values=flag_values,
+  )
   define_float(
     'logit_scale', 0.125, 'Factor of the logits.', 1e-6, 1e6, flag_values
   )

@@ -54,7 +54,8 @@ def export(settings, run, check=lambda folder: None):
 
   Args:
     settings: options.Export, with a checkpoint prefix.
-    run: options.Train of the run that the checkpoint is of.
+    run: options.Train of the run that the checkpoint is of. Its --conv is not
+      exported: convolutions are direct, which are fast anywhere.
     check: called with the folder of the finished SavedModel before it is moved
       into place; raises UserError to refuse it.
   Returns:
@@ -64,6 +65,7 @@ def export(settings, run, check=lambda folder: None):
       damaged or does not fit; nothing is left behind.
   """
   prefix = settings.checkpoint
+  model = run.model._replace(conv='direct')
   class_names = (
     synthetic.CLASS_NAMES
     if run.data.dataset == 'synthetic'
@@ -74,8 +76,7 @@ def export(settings, run, check=lambda folder: None):
   with _new_dir(settings.export_dir) as folder, graph.as_default():
     images = tf.placeholder(tf.uint8, [None, side, side, 3], 'images')
     signature = tf.saved_model.predict_signature_def(
-      {'images': images},
-      outputs(images, run.model, settings.mirrored, class_names),
+      {'images': images}, outputs(images, model, settings.mirrored, class_names)
     )
     # Resource variables, but not of a kind that a MetaGraphDef can hold.
     graph.clear_collection(tf.GraphKeys.BIASES)

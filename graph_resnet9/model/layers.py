@@ -9,11 +9,15 @@ has in a form that fails at evaluation, is written out.
 
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.model import winograd
+
 # davidcpage/cifar10-fast uses PyTorch's BatchNorm2d: epsilon 1e-5 and momentum
 # 0.1, the weight of the new batch. TensorFlow's argument is the weight of the
 # past.
 BATCH_NORM_DECAY = 0.9
 BATCH_NORM_EPSILON = 1e-5
+# With fewer, transforming the tiles costs more than the products save.
+_WINOGRAD_CHANNELS = 32
 CELU_ALPHA = 0.3  # davidcpage/cifar10-fast, new_dawn.py.
 
 
@@ -28,14 +32,20 @@ def _pytorch_default_initializer():
   )
 
 
-def conv(images, filters, size=3):
+def conv(images, filters, size=3, algorithm='direct'):
   """A size x size convolution, stride 1, SAME padding, no bias.
+
+  Both algorithms give the same but for the rounding, with the same variables.
 
   Args:
     images: [batch, height, width, channels] Tensor, float32, float16 or
       bfloat16; channels must be static.
     filters: int, the number of output channels.
     size: int, height and width of the kernel.
+    algorithm: 'direct', or 'winograd', which is faster on CPUs, and means
+      direct where it cannot be used or would be slower: with another size than
+      3, in less than float32, with sides that are not static multiples of 4, or
+      with less than 32 channels.
   Returns:
     [batch, height, width, filters] Tensor of the dtype of `images`.
   Variables:
@@ -49,7 +59,14 @@ def conv(images, filters, size=3):
       tf.float32,
       initializer=_pytorch_default_initializer(),
     )
-    return tf.nn.conv2d(images, tf.cast(kernel, images.dtype), 1, 'SAME')
+    kernel = tf.cast(kernel, images.dtype)
+    if (
+      algorithm == 'winograd'
+      and winograd.fits(images, size)
+      and int(images.shape[-1]) >= _WINOGRAD_CHANNELS
+    ):
+      return winograd.conv(images, kernel)
+    return tf.nn.conv2d(images, kernel, 1, 'SAME')
 
 
 def whitened(images, filters=None):

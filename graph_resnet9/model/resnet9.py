@@ -3,6 +3,7 @@
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.model import layers
+from graph_resnet9.model import winograd
 
 CLASSES = 10
 
@@ -12,6 +13,7 @@ def logits(
   training,
   width=64,
   precision='float32',
+  conv='direct',
   logit_scale=0.125,
   activation='relu',
   pool_before_bn=False,
@@ -41,6 +43,8 @@ def logits(
     width: int, channels of the first layer; 64 is the published network with
       6,573,120 trainable parameters, and every kernel grows with its square.
     precision: 'float32', 'float16' or 'bfloat16', of the arithmetic.
+    conv: 'direct', 'winograd' or 'auto', the algorithm of the convolutions: see
+      layers.conv and winograd.chosen.
     logit_scale: float; new_dawn.py has 1/16.
     activation: 'relu' or 'celu'; see layers.activation.
     pool_before_bn: Python bool; conv -> max pool -> batch norm instead.
@@ -68,8 +72,10 @@ def logits(
   if images.shape.rank != 4 or images.shape[1:].as_list() != [32, 32, 3]:
     raise ValueError('images must be [batch, 32, 32, 3], not %s' % images.shape)
 
+  algorithm = winograd.chosen(conv)
+
   def block(x, channels, size=3, pool=False):
-    x = layers.conv(x, channels, size)
+    x = layers.conv(x, channels, size, algorithm)
     if pool and pool_before_bn:
       x = layers.max_pool(x, 2)
     x = layers.batch_norm(x, training, train_gamma, ghost_batch)

@@ -71,6 +71,11 @@ def train(settings, more_hooks=()):
     if task.chief
     else (contextlib.nullcontext()) as whole
   ):
+    settings = settings._replace(
+      model=settings.model._replace(
+        conv=train_dir.conv_of(settings, whole is not None)
+      )
+    )
     server = cluster.start_server(task)
     cluster.wait_for(task, replica.sync)
     with (

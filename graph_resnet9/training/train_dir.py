@@ -12,6 +12,7 @@ from graph_resnet9.checkpoints import choose as checkpoints
 from graph_resnet9.cli import config
 from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
+from graph_resnet9.model import winograd
 from graph_resnet9.training import rows as report
 
 LOCK = 'train.lock'
@@ -59,6 +60,25 @@ def _check_flags(train_dir, settings):
           'flags to resume it, or another --train_dir'
           % (train_dir, name, old[name], new[name])
         )
+
+
+def conv_of(settings, resumed):
+  """--conv of a session: as given, else of the run so far, else by the machine.
+
+  So that a run is resumed with the same rounding, wherever.
+
+  Args:
+    settings: options.Train.
+    resumed: whether train_dir holds a run.
+  Returns:
+    'direct' or 'winograd'.
+  """
+  conv = settings.model.conv
+  saved = config.read_flagfile(settings.train_dir) if resumed else None
+  if conv == 'auto' and saved:
+    # A run from before the flag was there.
+    conv = saved.model.conv.replace('auto', 'direct')
+  return winograd.chosen(conv)
 
 
 @contextlib.contextmanager

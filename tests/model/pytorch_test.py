@@ -22,12 +22,13 @@ LOSS_TOLERANCE = 1e-4
 MOVEMENT_TOLERANCES = {'dawn24': 3e-2, 'fast10': 1e-2}
 
 
-def loss_of(recipe, before, images, labels):
+def loss_of(recipe, conv, before, images, labels):
   """The training loss; makes the variables."""
   logits = resnet9.logits(
     images,
     training=True,
     width=reference.WIDTH,
+    conv=conv,
     logit_scale=recipe.logit_scale,
     activation=recipe.activation,
     pool_before_bn=recipe.pool_before_bn,
@@ -66,13 +67,13 @@ def step_of(recipe, loss):
   ]
 
 
-def run_tensorflow(recipe):
+def run_tensorflow(recipe, conv):
   """The steps of the reference in this project's graph; returns a summary."""
   before = reference.weights(recipe)
   with tf.Graph().as_default(), tf.Session() as session:
     images = tf.placeholder(tf.float32, [reference.BATCH, 32, 32, 3])
     labels = tf.placeholder(tf.int32, [reference.BATCH])
-    loss = loss_of(recipe, before, images, labels)
+    loss = loss_of(recipe, conv, before, images, labels)
     op, variables = step_of(recipe, loss)
     session.run(tf.global_variables_initializer())
     for variable in variables:
@@ -92,18 +93,21 @@ class PytorchTest(absltest.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     cls.ours = {
-      name: run_tensorflow(recipe) for name, recipe in reference.RECIPES.items()
+      (name, conv): run_tensorflow(recipe, conv)
+      for name, recipe in reference.RECIPES.items()
+      for conv in ('direct', 'winograd')
     }
 
   def check(self, recipe, theirs):
-    ours = self.ours[recipe]
-    self.assertCountEqual(ours['movements'], theirs['movements'])
-    loss, movements = reference.difference(ours, theirs)
-    self.assertLess(loss, LOSS_TOLERANCE)
-    for name, movement in movements.items():
-      with self.subTest(recipe=recipe, variable=name):
-        self.assertGreater(theirs['movements'][name][0], 0)
-        self.assertLess(movement, MOVEMENT_TOLERANCES[recipe])
+    for conv in ('direct', 'winograd'):
+      ours = self.ours[recipe, conv]
+      self.assertCountEqual(ours['movements'], theirs['movements'])
+      loss, movements = reference.difference(ours, theirs)
+      self.assertLess(loss, LOSS_TOLERANCE, conv)
+      for name, movement in movements.items():
+        with self.subTest(recipe=recipe, conv=conv, variable=name):
+          self.assertGreater(theirs['movements'][name][0], 0)
+          self.assertLess(movement, MOVEMENT_TOLERANCES[recipe])
 
   def test_follows_the_stored_figures_of_pytorch(self):
     stored = json.loads(reference.STORED.read_text())

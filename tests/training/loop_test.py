@@ -16,6 +16,7 @@ from graph_resnet9.cli import config
 from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import evaluate as evaluation
+from graph_resnet9.model import winograd
 from graph_resnet9.training import hooks
 from graph_resnet9.training import loop as training
 from graph_resnet9.training import rows as report
@@ -92,6 +93,15 @@ class TrainingTest(absltest.TestCase):
       [],
     )
 
+  def test_a_run_may_go_on_with_the_other_convolutions(self):
+    self.assertEqual(
+      config.read_flagfile(str(self.done)).model.conv, winograd.chosen('auto')
+    )
+    self.stop_at(5, signal.SIGTERM, conv='direct')
+    self.assertEqual(helpers.train(self.dir, conv='winograd')[0], 0)
+    self.assertEqual(config.read_flagfile(str(self.dir)).model.conv, 'winograd')
+    self.assertLen(report.read_rows(self.dir), 2)
+
   def test_summaries_are_there_for_tensorboard(self):
     tags = set()
     for path in self.done.glob('events*'):
@@ -140,17 +150,17 @@ class TrainingTest(absltest.TestCase):
 
   # Stopping and resuming.
 
-  def stop_at(self, step, number):
+  def stop_at(self, step, number, **values):
     """Trains until `number` is raised while `step` runs; returns exit code."""
     after_step = hooks.Progress.after_step
 
-    def raising(hook, run_context, **values):
-      if values['step'] == step:
+    def raising(hook, run_context, **progress):
+      if progress['step'] == step:
         os.kill(os.getpid(), number)
-      after_step(hook, run_context, **values)
+      after_step(hook, run_context, **progress)
 
     with mock.patch.object(hooks.Progress, 'after_step', raising):
-      return helpers.train(self.dir)[0]
+      return helpers.train(self.dir, **values)[0]
 
   def test_signals_save_and_the_same_command_resumes_exactly(self):
     for number in (signal.SIGTERM, signal.SIGINT):

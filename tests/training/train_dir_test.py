@@ -13,6 +13,7 @@ from absl.testing import absltest
 
 from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
+from graph_resnet9.model import winograd
 from graph_resnet9.training import train_dir
 from tests import helpers
 
@@ -85,6 +86,30 @@ class TrainDirTest(absltest.TestCase):
     with self.assertRaisesRegex(UserError, 'metrics.jsonl tells of a run'):
       with self.opened():
         pass
+
+  def conv_of(self, resumed, **values):
+    return train_dir.conv_of(
+      helpers.settings(options.Train, train_dir=str(self.dir), **values),
+      resumed,
+    )
+
+  def test_a_resume_takes_the_convolutions_of_the_run(self):
+    with mock.patch.object(
+      winograd,
+      'chosen',
+      side_effect=(lambda conv: 'here' if conv == 'auto' else conv),
+    ):
+      self.assertEqual(self.conv_of(False), 'here')
+      for line, expected in (
+        ('--conv=winograd', 'winograd'),
+        ('--conv=direct', 'direct'),
+        ('--width=4', 'direct'),
+      ):  # Older than the flag.
+        (self.dir / 'flags.txt').write_text(line)
+        self.assertEqual(self.conv_of(True), expected)
+        self.assertEqual(self.conv_of(True, conv='winograd'), 'winograd')
+        self.assertEqual(self.conv_of(True, conv='direct'), 'direct')
+      self.assertEqual(self.conv_of(False), 'here')  # No checkpoint.
 
 
 if __name__ == '__main__':
