@@ -8,7 +8,7 @@ from absl.testing import absltest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'graph_resnet9'
-MAX_LINES = 360
+MAX_LINES = 420
 LEAVES = {'errors', 'files'}
 # What each part may import besides itself and LEAVES. A module of the package
 # root that is not here is a command: it may import anything, nobody imports it.

@@ -42,6 +42,9 @@ class Augment(NamedTuple):
   pad: int
   flip: bool
   cutout: int
+  crop_per: str
+  cutout_inside: bool
+  pad_mode: str
 
 
 class Model(NamedTuple):
@@ -53,6 +56,10 @@ class Model(NamedTuple):
   pool_before_bn: bool
   train_gamma: bool
   whitening: bool
+  init: str
+  bn_decay: float
+  bn_epsilon: float
+  bn_fused: bool
 
 
 class Optimizer(NamedTuple):
@@ -60,9 +67,12 @@ class Optimizer(NamedTuple):
   epochs: float
   lr_epochs: tuple[float, ...]
   lr_values: tuple[float, ...]
+  lr_shift_steps: int
   momentum: float
   weight_decay: float
   bias_lr_scale: float
+  nesterov: bool
+  rate_in_velocity: bool
   ema_decay: float
   ema_steps: int
   update_ops: str

@@ -65,6 +65,28 @@ def define_recipe(flag_values):
     32,
     flag_values=flag_values,
   )
+  flags.DEFINE_bool(
+    'cutout_inside',
+    True,
+    'Cut squares out that lie inside the image; nocutout_inside: their middle '
+    'may be any pixel.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+    'crop_per',
+    'image',
+    ['image', 'batch'],
+    'Draw the shift of the crop for each image, or one for a whole batch.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+    'pad_mode',
+    'reflect',
+    ['reflect', 'zero'],
+    'What a crop sees beyond the border: the mirrored image, or the mean '
+    'colour (0 after normalising).',
+    flag_values=flag_values,
+  )
   flags.DEFINE_integer(
     'ghost_batch',
     0,
@@ -107,9 +129,29 @@ def define_recipe(flag_values):
     serializer=FloatsSerializer(),
     flag_values=flag_values,
   )
-  define_float(
-    'momentum', 0.9, 'Nesterov momentum of the optimiser.', 0, 1, flag_values
+  flags.DEFINE_integer(
+    'lr_shift_steps',
+    1,
+    'Read the schedule so many steps ahead; the source has 1, so that the last '
+    'step has the rate of the last knot.',
+    0,
+    1,
+    flag_values=flag_values,
   )
+  flags.DEFINE_bool(
+    'nesterov',
+    True,
+    "Nesterov's momentum; nonesterov: the plain one.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    'rate_in_velocity',
+    True,
+    "Keep the learning rate inside the velocity, as the source's PyTorch does; "
+    "norate_in_velocity: outside, as TensorFlow's MomentumOptimizer does.",
+    flag_values=flag_values,
+  )
+  define_float('momentum', 0.9, 'Momentum of the optimiser.', 0, 1, flag_values)
   define_float(
     'weight_decay',
     5e-4,
@@ -175,6 +217,12 @@ def define_recipe(flag_values):
     ['batch_size', 'ghost_batch'],
     lambda f: not f['ghost_batch'] or f['batch_size'] % f['ghost_batch'] == 0,
     '--batch_size must be a multiple of --ghost_batch',
+    flag_values=flag_values,
+  )
+  flags.register_multi_flags_validator(
+    ['bn_fused', 'ghost_batch'],
+    lambda f: f['bn_fused'] or not f['ghost_batch'],
+    '--nobn_fused: ghost batches (--ghost_batch) are always fused',
     flag_values=flag_values,
   )
 
@@ -311,6 +359,37 @@ def define_shared(flag_values):
     False,
     'Begin with a fixed 3x3 convolution that whitens the '
     'patches of the training images, then a 1x1 convolution.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+    'init',
+    'pytorch',
+    ['pytorch', 'he_uniform'],
+    "Initial kernels: uniform in +-1/sqrt(fan_in), PyTorch's default, or "
+    'he_uniform, sqrt(6) times as wide.',
+    flag_values=flag_values,
+  )
+  define_float(
+    'bn_decay',
+    0.9,
+    'Weight of the past in the moving statistics of batch normalisation.',
+    0,
+    1,
+    flag_values,
+  )
+  define_float(
+    'bn_epsilon',
+    1e-5,
+    'What batch normalisation adds to the variance.',
+    1e-12,
+    1,
+    flag_values,
+  )
+  flags.DEFINE_bool(
+    'bn_fused',
+    True,
+    "TensorFlow's fused kernel, which stores the unbiased variance as PyTorch "
+    'does; nobn_fused: the plain ops, which store the biased one.',
     flag_values=flag_values,
   )
   flags.DEFINE_bool(

@@ -32,7 +32,16 @@ class Draws(NamedTuple):
   hole_column: tf.Tensor
 
 
-def draws(batch_size, seed, step, pad, flip, cutout):
+def draws(
+  batch_size,
+  seed,
+  step,
+  pad,
+  flip,
+  cutout,
+  crop_per='image',
+  cutout_inside=True,
+):
   """The random choices for the batch of `step`.
 
   Args:
@@ -41,10 +50,15 @@ def draws(batch_size, seed, step, pad, flip, cutout):
     step: integer scalar Tensor, the step that the batch is for.
     pad: int, the largest shift of the crop in pixels.
     flip: Python bool, mirror half of the images.
-    cutout: int, side of the hole in pixels; it always lies inside the image.
+    cutout: int, side of the hole in pixels.
+    crop_per: 'image', or 'batch': one shift for all images of it, as ports have
+      that crop a batch with tf.random_crop.
+    cutout_inside: Python bool; False: the middle of the hole may be any pixel,
+      so that part of the hole may lie outside of the image.
   Returns:
     Draws.
-  Source: davidcpage/cifar10-fast, core.py, Crop, FlipLR and Cutout.
+  Source: davidcpage/cifar10-fast, core.py, Crop, FlipLR and Cutout; DeVries and
+    Taylor 2017, arXiv 1708.04552, for holes over the border.
   """
 
   def integers(stream, count, low, high):
@@ -57,10 +71,36 @@ def draws(batch_size, seed, step, pad, flip, cutout):
     )
 
   with tf.name_scope('draws'):
-    down, right = tf.unstack(integers(_CROP, 2, -pad, pad))
+    shifts = integers(_CROP, 2, -pad, pad)
+    if crop_per == 'batch':
+      shifts = tf.tile(shifts[:, :1], [1, batch_size])
+    down, right = tf.unstack(shifts)
     mirrored = integers(_FLIP, 1, 0, 1 if flip else 0)[0] > 0
-    hole_row, hole_column = tf.unstack(integers(_CUTOUT, 2, 0, SIDE - cutout))
+    lowest, highest = 0, SIDE - cutout
+    if not cutout_inside:
+      lowest, highest = -(cutout // 2), SIDE - 1 - cutout // 2
+    hole_row, hole_column = tf.unstack(integers(_CUTOUT, 2, lowest, highest))
   return Draws(down, right, mirrored, hole_row, hole_column)
+
+
+def augmented(
+  pixels, indices, batch_size, seed, step, pad_mode='reflect', **choices
+):
+  """Training images: cropped, mirrored, normalised, with holes.
+
+  Args:
+    pixels, indices: as of crops.
+    batch_size: int, the length of `indices`.
+    seed, step, **choices: as of draws.
+    pad_mode: 'reflect', or 'zero': see zero_border.
+  Returns:
+    [batch_size, 32, 32, 3] float32 Tensor.
+  """
+  chosen = draws(batch_size, seed, step, **choices)
+  images = normalised(crops(pixels, indices, chosen))
+  if pad_mode == 'zero':
+    images = zero_border(images, chosen)
+  return cut_out(images, chosen, choices['cutout'])
 
 
 def crops(pixels, indices, chosen=None):
@@ -110,6 +150,28 @@ def normalised(images):
     return tf.reshape(flat, [-1, SIDE, SIDE, 3])
 
 
+def zero_border(images, chosen):
+  """The images with zeros where a crop reaches over the border.
+
+  What zero padding of normalised images leaves there, in the place of the
+  reflected pixels of `crops`.
+
+  Args:
+    images: [batch, 32, 32, 3] float32 Tensor, normalised: 0 is the mean colour.
+    chosen: Draws, those that the images were cropped by.
+  Returns:
+    A Tensor like `images`.
+  """
+  with tf.name_scope('zero_border'):
+    at = tf.range(SIDE, dtype=tf.int32)[None]
+    rows = at + chosen.down[:, None]
+    columns = tf.where_v2(chosen.mirrored[:, None], SIDE - 1 - at, at)
+    columns += chosen.right[:, None]
+    inside = lambda position: (position >= 0) & (position < SIDE)
+    kept = inside(rows)[:, :, None] & inside(columns)[:, None, :]
+    return images * tf.cast(kept, images.dtype)[..., None]
+
+
 def cut_out(images, chosen, cutout):
   """The images with a hole of zeros, cutout x cutout pixels, at chosen.hole_*.
 
@@ -119,8 +181,8 @@ def cut_out(images, chosen, cutout):
     cutout: int, side of the hole; 0 leaves the images alone.
   Returns:
     A Tensor like `images`.
-  Source: DeVries and Taylor 2017, arXiv 1708.04552; here the hole never leaves
-    the image, as in davidcpage/cifar10-fast.
+  Source: DeVries and Taylor 2017, arXiv 1708.04552; the hole never leaves the
+    image, as in davidcpage/cifar10-fast, unless it was drawn so.
   """
   if not cutout:
     return images

@@ -21,18 +21,29 @@ _WINOGRAD_CHANNELS = 32
 CELU_ALPHA = 0.3  # davidcpage/cifar10-fast, new_dawn.py.
 
 
-def _pytorch_default_initializer():
-  """Uniform in +-1/sqrt(fan_in): PyTorch's default for conv and linear layers.
+def initializer(kind):
+  """Of the kernels of convolutions and dense layer.
 
+  'pytorch' is PyTorch's default for both, uniform in +-1/sqrt(fan_in):
   torch.nn.init.kaiming_uniform_ is called there with a = sqrt(5), so the bound
-  is sqrt(6 / ((1 + 5) * fan_in)); he_uniform would be sqrt(6) times too wide.
+  is sqrt(6 / ((1 + 5) * fan_in)). 'he_uniform', which ports take it for, is
+  sqrt(6) times as wide: +-sqrt(6/fan_in). (He et al. 2015, arXiv 1502.01852.)
+
+  Args:
+    kind: 'pytorch' or 'he_uniform'.
+  Returns:
+    An initializer for tf.get_variable.
   """
+  if kind == 'he_uniform':
+    return tf.variance_scaling_initializer(
+      scale=2, mode='fan_in', distribution='uniform'
+    )
   return tf.variance_scaling_initializer(
     scale=1 / 3, mode='fan_in', distribution='uniform'
   )
 
 
-def conv(images, filters, size=3, algorithm='direct'):
+def conv(images, filters, size=3, algorithm='direct', init='pytorch'):
   """A size x size convolution, stride 1, SAME padding, no bias.
 
   Both algorithms give the same but for the rounding, with the same variables.
@@ -46,6 +57,7 @@ def conv(images, filters, size=3, algorithm='direct'):
       direct where it cannot be used or would be slower: with another size than
       3, in less than float32, with sides that are not static multiples of 4, or
       with less than 32 channels.
+    init: as of initializer().
   Returns:
     [batch, height, width, filters] Tensor of the dtype of `images`.
   Variables:
@@ -57,7 +69,7 @@ def conv(images, filters, size=3, algorithm='direct'):
       'kernel',
       [size, size, int(images.shape[-1]), filters],
       tf.float32,
-      initializer=_pytorch_default_initializer(),
+      initializer=initializer(init),
     )
     kernel = tf.cast(kernel, images.dtype)
     if (
@@ -95,10 +107,18 @@ def whitened(images, filters=None):
     return tf.nn.conv2d(images, tf.cast(kernel, images.dtype), 1, 'SAME')
 
 
-def batch_norm(images, training, train_gamma=True, ghost_batch=0):
+def batch_norm(
+  images,
+  training,
+  train_gamma=True,
+  ghost_batch=0,
+  decay=BATCH_NORM_DECAY,
+  epsilon=BATCH_NORM_EPSILON,
+  fused=True,
+):
   """Batch normalisation over batch, height and width.
 
-  gamma * (x - mean) / sqrt(variance + 1e-5) + beta, with the mean and the
+  gamma * (x - mean) / sqrt(variance + epsilon) + beta, with the mean and the
   (biased) variance of the batch if `training`, else with the moving statistics.
 
   Args:
@@ -108,35 +128,41 @@ def batch_norm(images, training, train_gamma=True, ghost_batch=0):
     ghost_batch: int; 0: statistics of the whole batch. Otherwise in training
       those of each `ghost_batch` examples that follow each other, of which the
       batch must be a multiple. Without `training` it changes nothing.
+    decay: float, the weight of the past in the moving statistics.
+    epsilon: float.
+    fused: Python bool; False stores the biased variance, which is smaller by a
+      factor of 1 - 1 / (batch * height * width), and is slower.
   Returns:
     A Tensor of the shape and dtype of `images`.
   Variables:
     bn/gamma, bn/beta: [channels] float32, trainable, 1 and 0 at first.
     bn/moving_mean, bn/moving_variance: [channels] float32, not trainable, 0 and
-      1 at first; the variance is the unbiased one, as in PyTorch; with
-      `ghost_batch` the mean of those of the groups.
+      1 at first; the variance is the unbiased one, as in PyTorch, if `fused`;
+      with `ghost_batch` the mean of those of the groups.
   Collections:
     UPDATE_OPS: + 2 if training, else + 0; the output does not run them.
     BIASES: + beta, when it is made as a trainable variable.
   Raises:
     ValueError: when the graph is built, if the batch is not a static multiple
-      of `ghost_batch`.
+      of `ghost_batch`, or groups are not to be `fused`.
   Source: Ioffe and Szegedy 2015, arXiv 1502.03167, algorithms 1 and 2; Hoffer
     et al. 2017, arXiv 1705.08741, algorithm 1 (ghost batches).
   """
   scope = tf.get_variable_scope()
   with tf.variable_scope(scope, use_resource=True):
     if ghost_batch and training:
-      outputs = _ghost_batch_norm(images, train_gamma, ghost_batch)
+      outputs = _ghost_batch_norm(
+        images, train_gamma, ghost_batch, decay, epsilon, fused
+      )
     else:
       outputs = tf.layers.batch_normalization(
         images,
         axis=-1,
-        momentum=BATCH_NORM_DECAY,
-        epsilon=BATCH_NORM_EPSILON,
+        momentum=decay,
+        epsilon=epsilon,
         scale=train_gamma,
         training=training,
-        fused=True,
+        fused=fused,
         name='bn',
       )
     with tf.variable_scope('bn', reuse=True):
@@ -148,13 +174,15 @@ def batch_norm(images, training, train_gamma=True, ghost_batch=0):
   return outputs
 
 
-def _ghost_batch_norm(images, train_gamma, ghost_batch):
+def _ghost_batch_norm(images, train_gamma, ghost_batch, decay, epsilon, fused):
   """batch_norm in training by groups; the same variables and collections.
 
   tf.layers.batch_normalization(virtual_batch_size=) cannot evaluate a batch
   that is no multiple of it. Examples of a group follow each other here, while
   the groups of new_dawn.py take every 16th: in shuffled batches no difference.
   """
+  if not fused:
+    raise ValueError('ghost batches are always fused')
   batch, channels = images.shape[0], int(images.shape[-1])
   if batch is None or int(batch) % ghost_batch:
     raise ValueError(
@@ -180,14 +208,14 @@ def _ghost_batch_norm(images, train_gamma, ghost_batch):
     outputs, *statistics = zip(
       *(
         tf.nn.fused_batch_norm(
-          group, gamma, beta, epsilon=BATCH_NORM_EPSILON, is_training=True
+          group, gamma, beta, epsilon=epsilon, is_training=True
         )
         for group in tf.split(images, int(batch) // ghost_batch)
       )
     )
     for stored, groups in zip(moving, statistics):
       mean = tf.add_n(groups) / len(groups)
-      change = (1 - BATCH_NORM_DECAY) * (stored - mean)
+      change = (1 - decay) * (stored - mean)
       tf.add_to_collection(
         tf.GraphKeys.UPDATE_OPS, stored.assign_sub(change, read_value=False)
       )
@@ -214,12 +242,13 @@ def max_pool(images, size):
   return tf.nn.max_pool2d(images, size, size, 'VALID')
 
 
-def linear(features, units):
+def linear(features, units, init='pytorch'):
   """A dense layer without a bias.
 
   Args:
     features: [batch, inputs] Tensor; inputs must be static.
     units: int, the number of outputs.
+    init: as of initializer().
   Returns:
     [batch, units] Tensor of the dtype of `features`.
   Variables:
@@ -230,6 +259,6 @@ def linear(features, units):
       'kernel',
       [int(features.shape[-1]), units],
       tf.float32,
-      initializer=_pytorch_default_initializer(),
+      initializer=initializer(init),
     )
     return tf.matmul(features, tf.cast(kernel, features.dtype))

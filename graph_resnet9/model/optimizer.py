@@ -3,19 +3,20 @@
 import tensorflow.compat.v1 as tf
 
 
-def learning_rate(global_step, steps_per_epoch, epochs, values):
+def learning_rate(global_step, steps_per_epoch, epochs, values, shift_steps=1):
   """The learning rate of the step that is about to be taken.
 
   Linear between the knots (epochs[i], values[i]), flat before the first and
-  after the last, read at (global_step + 1) / steps_per_epoch, so that the last
-  step of the recipe reads the last knot. A function of global_step in the
-  graph: unlike a rate that a hook feeds, it is right after a resume.
+  after the last, read at (global_step + shift_steps) / steps_per_epoch: with 1
+  the last step of the recipe reads the last knot. A function of global_step in
+  the graph: unlike a rate that a hook feeds, it is right after a resume.
 
   Args:
     global_step: scalar integer Tensor or variable, steps taken so far.
     steps_per_epoch: int.
     epochs: list of floats that grow, the knots in epochs.
     values: list of floats, the rates there; as many.
+    shift_steps: int, 1 in the source.
   Returns:
     float32 scalar Tensor.
   Raises:
@@ -33,7 +34,7 @@ def learning_rate(global_step, steps_per_epoch, epochs, values):
     knots = tf.constant(epochs, tf.float32)
     rates = tf.constant(values, tf.float32)
     epoch = (
-      tf.cast(tf.convert_to_tensor(global_step) + 1, tf.float32)
+      tf.cast(tf.convert_to_tensor(global_step) + shift_steps, tf.float32)
       / steps_per_epoch
     )
     right = tf.reduce_sum(tf.cast(epoch >= knots, tf.int32))
@@ -54,6 +55,8 @@ def train_op(
   bias_lr_scale=1.0,
   run_update_ops=True,
   loss_scale=1.0,
+  nesterov=True,
+  rate_in_velocity=True,
   wrap=None,
 ):
   """One step of Nesterov SGD with weight decay, after the update ops.
@@ -65,6 +68,10 @@ def train_op(
   on every trainable variable, gamma and beta too. The learning rate is inside
   the velocity; MomentumOptimizer keeps it outside, which differs while the rate
   changes, so it is given rate 1 and gradients already multiplied by the rate.
+
+  Without `nesterov` the last line is w = w + v. Without `rate_in_velocity` it
+  is TensorFlow's own form, v = momentum * v + g and w = w - learning_rate *
+  (g + momentum * v).
 
   Args:
     loss: float32 scalar Tensor, the mean over the batch.
@@ -79,6 +86,7 @@ def train_op(
     loss_scale: float; gradients are taken of loss_scale * loss and divided by
       it in float32. Small float16 gradients survive; a power of two changes no
       bit of a float32 result.
+    nesterov, rate_in_velocity: Python bools; see above.
     wrap: function from the tf.train.Optimizer to the one that applies the
       gradients, such as a tf.train.SyncReplicasOptimizer around it.
   Returns:
@@ -96,7 +104,10 @@ def train_op(
   biases = {v.op.name for v in tf.get_collection(tf.GraphKeys.BIASES)}
   global_step = tf.train.get_or_create_global_step()
   update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-  optimizer = tf.train.MomentumOptimizer(1.0, momentum, use_nesterov=True)
+  optimizer = tf.train.MomentumOptimizer(
+    1.0 if rate_in_velocity else learning_rate, momentum, use_nesterov=nesterov
+  )
+  inner_rate = learning_rate if rate_in_velocity else 1.0
   if wrap:
     optimizer = wrap(optimizer)
   # Each gradient is computed on the device of what it is the gradient of.
@@ -113,7 +124,7 @@ def train_op(
     gradient = tf.cast(gradient, tf.float32) / loss_scale
     scale = bias_lr_scale if variable.op.name in biases else 1.0
     decayed = gradient + weight_decay / scale * variable.read_value()
-    steps.append((learning_rate * scale * decayed, variable))
+    steps.append((inner_rate * scale * decayed, variable))
   # The gradients wait for the update ops, and the train op for the gradients.
   # Around apply_gradients this block would catch the ops of a
   # SyncReplicasOptimizer, too, which then take batches of their own.

@@ -21,6 +21,10 @@ def logits(
   ghost_batch=0,
   whitening=False,
   filters=None,
+  init='pytorch',
+  bn_decay=layers.BATCH_NORM_DECAY,
+  bn_epsilon=layers.BATCH_NORM_EPSILON,
+  bn_fused=True,
 ):
   """The logits of ResNet9.
 
@@ -52,6 +56,8 @@ def logits(
     whitening: Python bool; prep is then a fixed whitening convolution with 27
       channels, a 1x1 convolution, batch norm and activation.
     filters: those of the whitening; see layers.whitened.
+    init: of all kernels; see layers.initializer.
+    bn_decay, bn_epsilon, bn_fused: those of layers.batch_norm.
   Returns:
     [batch, 10] float32 logits, no softmax.
   Variables:
@@ -75,10 +81,12 @@ def logits(
   algorithm = winograd.chosen(conv)
 
   def block(x, channels, size=3, pool=False):
-    x = layers.conv(x, channels, size, algorithm)
+    x = layers.conv(x, channels, size, algorithm, init)
     if pool and pool_before_bn:
       x = layers.max_pool(x, 2)
-    x = layers.batch_norm(x, training, train_gamma, ghost_batch)
+    x = layers.batch_norm(
+      x, training, train_gamma, ghost_batch, bn_decay, bn_epsilon, bn_fused
+    )
     if pool and not pool_before_bn:
       x = layers.max_pool(x, 2)
     return layers.activation(x, activation)
@@ -105,4 +113,6 @@ def logits(
   with tf.variable_scope('layer3'):
     x = residual(block(x, 8 * width, pool=True))
   features = tf.reshape(layers.max_pool(x, 4), [-1, 8 * width])
-  return tf.cast(layers.linear(features, CLASSES), tf.float32) * logit_scale
+  return (
+    tf.cast(layers.linear(features, CLASSES, init), tf.float32) * logit_scale
+  )

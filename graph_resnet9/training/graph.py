@@ -136,13 +136,14 @@ def input_batch(settings, source, scratch, replica=Replica()):
     first_step=step if replica.sync else step // replica.count,
   )
   # Augmentation, on the device that trains.
-  chosen = augment.draws(
-    batch_size, settings.seed, step, **settings.augment._asdict()
+  images = augment.augmented(
+    batch.pixels,
+    batch.indices,
+    batch_size,
+    settings.seed,
+    step,
+    **settings.augment._asdict(),
   )
-  images = augment.normalised(
-    augment.crops(batch.pixels, batch.indices, chosen)
-  )
-  images = augment.cut_out(images, chosen, settings.augment.cutout)
   return Input(images, batch.labels, count * replica.count, feed)
 
 
@@ -188,6 +189,7 @@ def build(settings, source, scratch, replica=Replica(), restored=False):
       steps_per_epoch,
       [scale * knot for knot in how.lr_epochs],
       how.lr_values,
+      how.lr_shift_steps,
     )
     sync_hooks = []
     train_op = optimizer.train_op(
@@ -200,6 +202,8 @@ def build(settings, source, scratch, replica=Replica(), restored=False):
       loss_scale=_FLOAT16_LOSS_SCALE
       if settings.model.precision == 'float16'
       else 1.0,
+      nesterov=how.nesterov,
+      rate_in_velocity=how.rate_in_velocity,
       wrap=_synchronised(replica, sync_hooks),
     )
   with tf.control_dependencies([train_op]):

@@ -14,6 +14,13 @@ from tests import helpers
 
 RECIPES = sorted((helpers.ROOT / 'flags').glob('*.flags'))
 
+# What both published recipes share, against the habits of ports.
+MODEL = dict(
+  init='pytorch', bn_decay=0.9, bn_epsilon=1e-5, bn_fused=True, conv='auto'
+)
+AUGMENT = dict(crop_per='image', cutout_inside=True, pad_mode='reflect')
+OPTIMIZER = dict(nesterov=True, rate_in_velocity=True, lr_shift_steps=1)
+
 
 def parsed(define, *args):
   values = flags.FlagValues()
@@ -195,6 +202,7 @@ class RecipesTest(absltest.TestCase):
           ema_decay=0,
           ema_steps=5,
           update_ops='control_dependencies',
+          **OPTIMIZER,
         ),
       )
       self.assertEqual(
@@ -207,9 +215,10 @@ class RecipesTest(absltest.TestCase):
           pool_before_bn=False,
           train_gamma=True,
           whitening=False,
+          **MODEL,
         ),
       )
-      self.assertEqual(settings.augment, options.Augment(4, True, 8))
+      self.assertEqual(settings.augment, options.Augment(4, True, 8, **AUGMENT))
       self.assertEqual(
         (settings.batches.batch_size, settings.ghost_batch, settings.mirrored),
         (512, 0, False),
@@ -237,9 +246,10 @@ class RecipesTest(absltest.TestCase):
         ema_decay=0.99,
         ema_steps=5,
         update_ops='control_dependencies',
+        **OPTIMIZER,
       ),
     )
-    self.assertEqual(settings.augment, options.Augment(4, True, 0))
+    self.assertEqual(settings.augment, options.Augment(4, True, 0, **AUGMENT))
     self.assertEqual(
       settings.model,
       options.Model(
@@ -250,12 +260,22 @@ class RecipesTest(absltest.TestCase):
         pool_before_bn=True,
         train_gamma=False,
         whitening=True,
+        **MODEL,
       ),
     )
     self.assertEqual(
       (settings.batches.batch_size, settings.ghost_batch, settings.mirrored),
       (512, 32, True),
     )
+
+  def test_ghost_batches_of_plain_ops_are_refused(self):
+    with self.assertRaisesRegex(flags.Error, '--nobn_fused: ghost batches'):
+      parsed(
+        config.define_train_flags,
+        '--train_dir=d',
+        '--ghost_batch=32',
+        '--nobn_fused',
+      )
 
   def test_ghost_batches_must_divide_the_batch(self):
     with self.assertRaisesRegex(flags.Error, 'multiple of --ghost_batch'):

@@ -196,6 +196,26 @@ class CutOutTest(parameterized.TestCase):
     self.assertEqual(self.cut_out(images, draws(5), 8).dtype, np.float16)
 
 
+class ZeroBorderTest(absltest.TestCase):
+  def test_is_zero_padding_of_normalised_images(self):
+    images, chosen = uint8_images(64), draws(64, 5)
+    indices = np.arange(64, dtype=np.int32)
+
+    def build():
+      batch = augment.crops(
+        tf.constant(images.reshape(-1, 3)), indices, tensors(chosen)
+      )
+      return augment.zero_border(augment.normalised(batch), tensors(chosen))
+
+    found = evaluate(build)
+    pads = ((5, 5), (5, 5), (0, 0))
+    for n, (down, right, mirrored, _, _) in enumerate(zip(*chosen)):
+      padded = np.pad((images[n] - np.array(MEAN)) / STD, pads)
+      expected = padded[5 + down : 37 + down, 5 + right : 37 + right]
+      expected = expected[:, ::-1] if mirrored else expected
+      np.testing.assert_allclose(found[n], expected, atol=1e-6, rtol=1e-6)
+
+
 class DrawsTest(parameterized.TestCase):
   def drawn(self, batch_size=4000, seed=0, step=0, pad=4, flip=True, cutout=8):
     """Draws as NumPy arrays, from a graph and a session of its own."""
@@ -231,6 +251,35 @@ class DrawsTest(parameterized.TestCase):
 
   def test_with_flip_about_half_are_mirrored(self):
     self.assertBetween(self.drawn(flip=True).mirrored.mean(), 0.46, 0.54)
+
+  def test_one_crop_for_the_batch_and_another_for_the_next(self):
+    shifts = set()
+    for step in range(20):
+      drawn = augment.Draws(
+        *evaluate(
+          lambda step=step: augment.draws(
+            50, 0, step, 4, True, 8, crop_per='batch'
+          )
+        )
+      )
+      for part in (drawn.down, drawn.right):
+        self.assertLen(set(part), 1)
+        self.assertEqual(part.shape, (50,))
+      self.assertLen(set(drawn.mirrored), 2)
+      shifts.add((drawn.down[0], drawn.right[0]))
+    self.assertGreater(len(shifts), 10)
+
+  @parameterized.parameters(8, 9)
+  def test_middle_of_a_hole_may_be_any_pixel(self, cutout):
+    drawn = augment.Draws(
+      *evaluate(
+        lambda: augment.draws(20000, 0, 0, 4, True, cutout, cutout_inside=False)
+      )
+    )
+    for part in (drawn.hole_row, drawn.hole_column):
+      values, counts = np.unique(part + cutout // 2, return_counts=True)
+      self.assertEqual(values.tolist(), list(range(32)))
+      np.testing.assert_allclose(counts / 20000, 1 / 32, rtol=0.25)
 
   def test_dtypes(self):
     self.assertEqual(
@@ -298,26 +347,33 @@ class DrawsTest(parameterized.TestCase):
     np.testing.assert_array_less(correlation, 0.09)
 
 
-class PathTest(absltest.TestCase):
-  def test_the_whole_path_of_a_batch(self):
+class PathTest(parameterized.TestCase):
+  @parameterized.parameters(('reflect', True), ('zero', False))
+  def test_the_whole_path_of_a_batch(self, pad_mode, cutout_inside):
     images, indices = uint8_images(30), [3, 29, 0, 11, 3]
+    choices = dict(pad=4, flip=True, cutout=8, cutout_inside=cutout_inside)
 
     def build():
-      chosen = augment.draws(5, 1, 2, 4, True, 8)
-      batch = augment.normalised(
-        augment.crops(
-          tf.constant(images.reshape(-1, 3)), tf.constant(indices), chosen
-        )
+      batch = augment.augmented(
+        tf.constant(images.reshape(-1, 3)),
+        tf.constant(indices),
+        5,
+        1,
+        2,
+        pad_mode,
+        **choices,
       )
-      return augment.cut_out(batch, chosen, 8), chosen
+      return batch, augment.draws(5, 1, 2, **choices)
 
     found, chosen = evaluate(build)
+    mode = {'reflect': 'reflect', 'zero': 'constant'}[pad_mode]
     for n, one in enumerate(zip(*chosen)):
       down, right, mirrored, row, column = one
-      expected = (
-        cropped(images[indices[n]], down, right, mirrored, 4) - np.array(MEAN)
-      ) / STD
-      expected[row : row + 8, column : column + 8] = 0
+      normal = (images[indices[n]] - np.array(MEAN)) / STD
+      padded = np.pad(normal, ((4, 4), (4, 4), (0, 0)), mode=mode)
+      expected = padded[4 + down : 36 + down, 4 + right : 36 + right]
+      expected = (expected[:, ::-1] if mirrored else expected).copy()
+      expected[max(0, row) : row + 8, max(0, column) : column + 8] = 0
       np.testing.assert_allclose(found[n], expected, atol=1e-6, rtol=1e-6)
 
 

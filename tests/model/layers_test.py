@@ -103,6 +103,58 @@ class LayersTest(absltest.TestCase):
       rtol=1e-4,
     )
 
+  def test_batch_norm_of_plain_ops_stores_the_biased_variance(self):
+    x = self.x.astype(np.float64)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    with tf.Graph().as_default(), tf.Session() as session:
+      out = layers.batch_norm(
+        tf.constant(self.x), True, decay=0.6, epsilon=0.5, fused=False
+      )
+      session.run(tf.global_variables_initializer())
+      out = session.run([out] + update_ops())[0]
+      moving = {v.op.name: session.run(v) for v in tf.global_variables()}
+    np.testing.assert_allclose(
+      out, (x - mean) / np.sqrt(variance + 0.5), atol=1e-4
+    )
+    np.testing.assert_allclose(moving['bn/moving_mean'], 0.4 * mean, rtol=1e-4)
+    np.testing.assert_allclose(
+      moving['bn/moving_variance'], 0.6 + 0.4 * variance, rtol=1e-5
+    )
+
+  def test_decay_and_epsilon_of_ghost_batches(self):
+    groups = self.x.astype(np.float64).reshape(2, 2, 6, 6, 5)
+    mean, variance = groups.mean((1, 2, 3)), groups.var((1, 2, 3))
+    scale = np.sqrt(variance + 0.5)[:, None, None, None]
+    with tf.Graph().as_default(), tf.Session() as session:
+      out = layers.batch_norm(
+        tf.constant(self.x), True, ghost_batch=2, decay=0.6, epsilon=0.5
+      )
+      session.run(tf.global_variables_initializer())
+      out = session.run([out] + update_ops())[0]
+      moving = {v.op.name: session.run(v) for v in tf.global_variables()}
+    expected = (groups - mean[:, None, None, None]) / scale
+    np.testing.assert_allclose(out, expected.reshape(out.shape), atol=1e-4)
+    np.testing.assert_allclose(
+      moving['bn/moving_mean'], 0.4 * mean.mean(0), rtol=1e-4
+    )
+
+  def test_ghost_batches_of_plain_ops_are_refused(self):
+    with tf.Graph().as_default(), self.assertRaisesRegex(ValueError, 'fused'):
+      layers.batch_norm(tf.constant(self.x), True, ghost_batch=2, fused=False)
+
+  def test_initial_kernels_are_uniform_as_wide_as_they_should_be(self):
+    fan_in = 9 * 5
+    for init, bound in (
+      ('pytorch', fan_in**-0.5),
+      ('he_uniform', (6 / fan_in) ** 0.5),
+    ):
+      with self.subTest(init), tf.Graph().as_default(), tf.Session() as session:
+        layers.conv(tf.constant(self.x), 400, init=init)
+        session.run(tf.global_variables_initializer())
+        kernel = np.sort(session.run(tf.global_variables()[0]).ravel())
+      uniform = np.linspace(-bound, bound, len(kernel))
+      np.testing.assert_allclose(kernel, uniform, atol=0.03 * bound)
+
   def test_batch_norm_at_evaluation_uses_the_moving_statistics(self):
     with tf.Graph().as_default(), tf.Session() as session:
       out = layers.batch_norm(tf.constant(self.x), training=False)

@@ -8,10 +8,10 @@ from graph_resnet9.model import losses
 from graph_resnet9.model import optimizer
 
 
-def rates(knots, values, steps, steps_per_epoch):
+def rates(knots, values, steps, steps_per_epoch, **more):
   with tf.Graph().as_default(), tf.Session() as session:
     step = tf.placeholder(tf.int64, [])
-    rate = optimizer.learning_rate(step, steps_per_epoch, knots, values)
+    rate = optimizer.learning_rate(step, steps_per_epoch, knots, values, **more)
     return [session.run(rate, {step: s}) for s in steps]
 
 
@@ -33,6 +33,10 @@ class LearningRateTest(absltest.TestCase):
       got, [np.float32(0.1), np.float32(0.1), np.float32(0.4), 0, 0]
     )
 
+  def test_without_the_shift_it_reads_the_step_itself(self):
+    got = rates([0, 5, 24], [0, 0.4, 0], [0, 97, 485], 97, shift_steps=0)
+    np.testing.assert_allclose(got, [0, 0.08, 0.4], atol=1e-6)
+
   def test_takes_the_global_step_variable(self):
     with tf.Graph().as_default(), tf.Session() as session:
       step = tf.train.get_or_create_global_step()
@@ -47,7 +51,7 @@ class LearningRateTest(absltest.TestCase):
           optimizer.learning_rate(0, 10, knots, values)
 
 
-def quadratic(run_update_ops=True, loss_scale=1.0):
+def quadratic(**more):
   """Graph of loss = sum a (w - target)^2 with a hand-made update op."""
   target = np.array([1.0, -2.0, 3.0], np.float32)
   w = tf.get_variable('w', initializer=tf.zeros(3), use_resource=True)
@@ -59,9 +63,7 @@ def quadratic(run_update_ops=True, loss_scale=1.0):
   rate = optimizer.learning_rate(
     tf.train.get_or_create_global_step(), 4, [0, 2, 5], [0, 0.1, 0]
   )
-  op = optimizer.train_op(
-    loss, rate, 0.9, 0.01, run_update_ops=run_update_ops, loss_scale=loss_scale
-  )
+  op = optimizer.train_op(loss, rate, 0.9, 0.01, **more)
   return op, w, updates
 
 
@@ -81,6 +83,30 @@ class TrainOpTest(absltest.TestCase):
         np.testing.assert_allclose(session.run(w), expected, atol=1e-5)
       self.assertEqual(session.run(tf.train.get_global_step()), 20)
 
+  def test_forms_with_and_without_nesterov_and_the_rate_inside(self):
+    for nesterov in (True, False):
+      for inside in (True, False):
+        with (
+          self.subTest(nesterov=nesterov, inside=inside),
+          tf.Graph().as_default(),
+          tf.Session() as session,
+        ):
+          op, w, _ = quadratic(nesterov=nesterov, rate_in_velocity=inside)
+          session.run(tf.global_variables_initializer())
+          expected, velocity = np.zeros(3), np.zeros(3)
+          for step in range(20):
+            rate = np.interp((step + 1) / 4, [0, 2, 5], [0, 0.1, 0])
+            gradient = 2 * np.array([1, 2, 3]) * (expected - [1, -2, 3])
+            gradient += 0.01 * expected
+            inner, outer = (rate, 1) if inside else (1, rate)
+            velocity = 0.9 * velocity + inner * gradient
+            move = velocity
+            if nesterov:
+              move = 0.9 * velocity + inner * gradient
+            expected = expected - outer * move
+            session.run(op)
+            np.testing.assert_allclose(session.run(w), expected, atol=1e-5)
+
   def test_runs_the_update_ops_unless_told_not_to(self):
     for run_update_ops, expected in ((True, 3), (False, 0)):
       with (
@@ -88,7 +114,7 @@ class TrainOpTest(absltest.TestCase):
         tf.Graph().as_default(),
         tf.Session() as session,
       ):
-        op, _, updates = quadratic(run_update_ops)
+        op, _, updates = quadratic(run_update_ops=run_update_ops)
         session.run(tf.global_variables_initializer())
         for _ in range(3):
           session.run(op)
