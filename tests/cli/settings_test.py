@@ -210,6 +210,7 @@ class RecipesTest(absltest.TestCase):
         options.Model(
           width=64,
           precision='float32',
+          conv='auto',
           logit_scale=0.125,
           activation='relu',
           pool_before_bn=False,
@@ -255,6 +256,7 @@ class RecipesTest(absltest.TestCase):
       options.Model(
         width=64,
         precision='float32',
+        conv='auto',
         logit_scale=1 / 16,
         activation='celu',
         pool_before_bn=True,
