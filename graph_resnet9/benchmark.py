@@ -13,17 +13,67 @@ matrix product, 1.74 times PyTorch 2.13 in its faster layout (channels_last).
 
 import json
 
-from graph_resnet9.cli import command as command_line
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from absl import flags
+
+from graph_resnet9.cli import command
+from graph_resnet9.cli import shared_flags
+from graph_resnet9.cli import train_flags
+from graph_resnet9.cli.settings import MAX_INT
+
+FLAGS = flags.FLAGS
+
+
+def define_flags(flag_values=FLAGS):
+  flags.DEFINE_integer(
+    'steps',
+    5,
+    'Steps a run to time, after two to warm up.',
+    1,
+    MAX_INT,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'runs',
+    3,
+    'Runs, in which all that is timed takes its turn; the median of all steps '
+    'counts.',
+    1,
+    MAX_INT,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+    'compare',
+    'none',
+    ['none', 'torch'],
+    "Time the same training step in PyTorch, too, which pip install '.[bench]' "
+    'brings.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'ops',
+    0,
+    'List so many types of ops that take most of a training step.',
+    0,
+    MAX_INT,
+    flag_values=flag_values,
+  )
+  shared_flags.define_json(flag_values)
+  train_flags.Recipe.define(flag_values)
 
 
 def main():
   from graph_resnet9.speed import measure as speed  # pylint: disable=g-import-not-at-top
 
-  settings = config.read(options.Benchmark)
-  result, ops = speed.measure(settings, command_line.STARTED)
-  if settings.json:
+  settings = train_flags.Recipe.read(FLAGS)
+  result, ops = speed.measure(
+    settings,
+    command.STARTED,
+    FLAGS.steps,
+    FLAGS.runs,
+    FLAGS.compare == 'torch',
+    FLAGS.ops > 0,
+  )
+  if FLAGS.json:
     print(
       json.dumps(
         dict(
@@ -77,10 +127,10 @@ def main():
       'images/s',
       'training is %.2f times as fast' % (train / rate),
     )
-  if settings.ops:
+  if FLAGS.ops:
     total = sum(secs for _, secs in ops.values())
     print('%-36s %5s %10s %6s' % ('ops of a training step', 'count', 'ms', ''))
-    for kind, (count, secs) in list(ops.items())[: settings.ops]:
+    for kind, (count, secs) in list(ops.items())[: FLAGS.ops]:
       print(
         '%-36s %5d %10.2f %5.1f%%'
         % (kind, count, 1e3 * secs, 100 * secs / total)
@@ -88,4 +138,4 @@ def main():
 
 
 if __name__ == '__main__':
-  command_line.run(main, config.define_benchmark_flags)
+  command.run(main, define_flags)

@@ -10,27 +10,73 @@ batch statistics, and the claims of the case with their margins; with --out_dir
 it leaves CASE.json and CASE.png there. Exits with 0 only if all claims hold.
 """
 
-from graph_resnet9.cli import command as command_line
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from absl import flags
+
+from graph_resnet9.cli import command
+from graph_resnet9.cli.settings import MAX_INT
 from graph_resnet9.demos import cases as demos
 from graph_resnet9.errors import UserError
 
+FLAGS = flags.FLAGS
+
+
+def define_flags(flag_values=FLAGS):
+  flags.DEFINE_bool(
+    'list', False, 'Name the cases and stop.', flag_values=flag_values
+  )
+  flags.DEFINE_string(
+    'case',
+    '',
+    'The case to run, or all; --list names them.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'out_dir',
+    '',
+    'Directory for CASE.json and CASE.png; by default a case only prints its '
+    'table.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'seed',
+    0,
+    'Seed of weights, order and signals.',
+    0,
+    MAX_INT,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'data_dir',
+    '',
+    'Folder with CIFAR-10, as of graph_resnet9.train; by default the embedded '
+    'synthetic images.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    'fast',
+    False,
+    'Shorter trainings; the claims and their margins stay.',
+    flag_values=flag_values,
+  )
+
 
 def main():
-  settings = config.read(options.Demo)
-  if settings.list:
+  if FLAGS.list:
     for name in demos.NAMES:
       print(demos.title(name))
     return 0
-  if not settings.case:
+  if not FLAGS.case:
     raise UserError('--case=NAME is missing; --list names the cases')
   # pylint: disable=g-import-not-at-top
   from graph_resnet9.demos import runner
 
-  names = demos.NAMES if settings.case == 'all' else [settings.case]
-  return 0 if runner.run(names, settings) else 1
+  names = demos.NAMES if FLAGS.case == 'all' else [FLAGS.case]
+  return (
+    0
+    if runner.run(names, FLAGS.out_dir, FLAGS.seed, FLAGS.data_dir, FLAGS.fast)
+    else 1
+  )
 
 
 if __name__ == '__main__':
-  command_line.run(main, config.define_demo_flags)
+  command.run(main, define_flags)

@@ -15,10 +15,20 @@ and accuracy by moving, batch and recalibrated statistics. Exit code 0: healthy;
 import os
 import tempfile
 
-from graph_resnet9.cli import command as command_line
-from graph_resnet9.cli import config
-from graph_resnet9.cli import doctor_flags
-from graph_resnet9.cli import settings as options
+from absl import flags
+
+from graph_resnet9.cli import command
+from graph_resnet9.cli import shared_flags
+
+FLAGS = flags.FLAGS
+
+
+def define_flags(flag_values=FLAGS):
+  shared_flags.define_training_graph(flag_values, batches=50)
+  flags.DEFINE_string(
+    'png', '', 'Draw the layers into this file.', flag_values=flag_values
+  )
+  shared_flags.define_json(flag_values)
 
 
 def main():
@@ -31,14 +41,13 @@ def main():
   from graph_resnet9.evaluation import evaluate as evaluation
   from graph_resnet9.training import rebuilt
 
-  settings = config.read(options.Diagnose)
-  if settings.png:
-    files.check_png('--png', settings.png)
-  prefix = checkpoints.prefix_of(settings.checkpoint)
+  if FLAGS.png:
+    files.check_png('--png', FLAGS.png)
+  prefix = checkpoints.prefix_of(FLAGS.checkpoint)
   run = (
     None
-    if settings.meta_graph or settings.feed
-    else rebuilt.settings_of(prefix, settings.data_dir)
+    if FLAGS.meta_graph or FLAGS.feed
+    else rebuilt.settings_of(prefix, FLAGS.data_dir)
   )
   scores = []
   with tempfile.TemporaryDirectory() as scratch:
@@ -46,16 +55,16 @@ def main():
       examined = subject.of_graph(*rebuilt.graph(run, scratch))
     else:
       examined = subject.of_meta_graph(
-        settings.meta_graph or prefix + '.meta', settings.feed
+        FLAGS.meta_graph or prefix + '.meta', FLAGS.feed
       )
-    result = diagnosis.diagnose(examined, prefix, settings.batches)
+    result = diagnosis.diagnose(examined, prefix, FLAGS.batches)
     if run:
       cured = os.path.join(scratch, 'recalibrated')
       population.recalibrate(
         subject.of_graph(*rebuilt.graph(run, scratch)),
         prefix,
         cured,
-        settings.batches,
+        FLAGS.batches,
       )
       for name, path, batch_norm in (
         ('moving', prefix, 'moving'),
@@ -63,17 +72,17 @@ def main():
         ('recalibrated', cured, 'moving'),
       ):
         summary, _, _ = evaluation.evaluate(
-          rebuilt.eval_settings(run, path, batch_norm)
+          path, run, 'test', batch_norm, 'trained'
         )
         scores.append(
           dict(
             statistics=name, accuracy=summary['accuracy'], loss=summary['loss']
           )
         )
-  if settings.png:
-    with files.replacing(settings.png) as temporary:
+  if FLAGS.png:
+    with files.replacing(FLAGS.png) as temporary:
       diagnosis.draw(temporary, result, prefix)
-  if settings.json:
+  if FLAGS.json:
     print(diagnosis.to_json(result, scores))
   else:
     print(diagnosis.table(result, scores))
@@ -81,4 +90,4 @@ def main():
 
 
 if __name__ == '__main__':
-  command_line.run(main, doctor_flags.define_diagnose_flags, error_code=2)
+  command.run(main, define_flags, error_code=2)

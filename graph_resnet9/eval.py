@@ -15,38 +15,77 @@ statistics.
 import json
 import os
 
+from absl import flags
 from absl import logging
 
-from graph_resnet9.cli import command as command_line
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from graph_resnet9.cli import command
+from graph_resnet9.cli import shared_flags
+from graph_resnet9.cli import train_flags
+
+FLAGS = flags.FLAGS
+
+
+def define_flags(flag_values=FLAGS):
+  flags.DEFINE_string(
+    'checkpoint',
+    None,
+    'A train_dir (its newest checkpoint), a checkpoint prefix, or its .index '
+    'file. Flags that are not given are taken from flags.txt beside it.',
+    flag_values=flag_values,
+    required=True,
+  )
+  flags.DEFINE_enum(
+    'split',
+    'test',
+    ['train', 'test'],
+    'Which images to evaluate.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+    'batch_norm',
+    'moving',
+    ['moving', 'batch'],
+    'Normalise by the moving statistics, or by those of each batch, as in '
+    'training.',
+    flag_values=flag_values,
+  )
+  shared_flags.define_weights(flag_values)
+  flags.DEFINE_string(
+    'confusion_png',
+    '',
+    'Draw the confusion matrix into this file.',
+    flag_values=flag_values,
+  )
+  train_flags.Run.define(flag_values)
 
 
 def main():
   # pylint: disable=g-import-not-at-top
   from graph_resnet9 import files
   from graph_resnet9.checkpoints import choose as checkpoints
+  from graph_resnet9.cli import flagfile
   from graph_resnet9.evaluation import confusion
   from graph_resnet9.evaluation import evaluate as evaluation
 
-  settings = config.read(options.Eval)
-  prefix = checkpoints.prefix_of(settings.checkpoint)
-  settings = settings._replace(checkpoint=prefix)
+  prefix = checkpoints.prefix_of(FLAGS.checkpoint)
   folder = os.path.dirname(prefix)
-  saved = config.read_flagfile(folder)
+  run = train_flags.Run.read(FLAGS)
+  saved = flagfile.read(folder)
   if saved:
-    settings = config.override(settings, saved)
+    run = run.override(saved, FLAGS)
   else:
     logging.warning(
       '%s: not there; flags that are not given have their defaults',
-      os.path.join(folder, config.FLAGFILE),
+      os.path.join(folder, flagfile.NAME),
     )
-  if settings.confusion_png:
-    files.check_png('--confusion_png', settings.confusion_png)
-  summary, result, class_names = evaluation.evaluate(settings)
-  if settings.confusion_png:
+  if FLAGS.confusion_png:
+    files.check_png('--confusion_png', FLAGS.confusion_png)
+  summary, result, class_names = evaluation.evaluate(
+    prefix, run, FLAGS.split, FLAGS.batch_norm, FLAGS.weights
+  )
+  if FLAGS.confusion_png:
     confusion.draw(
-      settings.confusion_png,
+      FLAGS.confusion_png,
       result.confusion,
       class_names,
       '%(dataset)s %(split)s, step %(step)d, %(batch_norm)s '
@@ -64,4 +103,4 @@ def main():
 
 
 if __name__ == '__main__':
-  command_line.run(main, config.define_eval_flags)
+  command.run(main, define_flags)

@@ -15,30 +15,61 @@ statistics that never moved.
 import json
 import os
 
-from graph_resnet9.cli import command as command_line
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from absl import flags
+
+from graph_resnet9.cli import command
+from graph_resnet9.cli import shared_flags
 from graph_resnet9.errors import UserError
+
+FLAGS = flags.FLAGS
+
+
+def define_flags(flag_values=FLAGS):
+  flags.DEFINE_string(
+    'checkpoint',
+    None,
+    'A train_dir (its newest checkpoint), a checkpoint prefix, or its .index '
+    'file; flags.txt beside it says what network it is of.',
+    flag_values=flag_values,
+    required=True,
+  )
+  flags.DEFINE_string(
+    'export_dir',
+    None,
+    'New directory for the SavedModel; for TensorFlow Serving one whose name '
+    'is a number, the version.',
+    flag_values=flag_values,
+    required=True,
+  )
+  shared_flags.define_weights(flag_values)
+  flags.DEFINE_bool(
+    'mirrored',
+    False,
+    'Answer by the mean of the logits of an image and its mirror image; by '
+    'default as flags.txt says.',
+    flag_values=flag_values,
+  )
 
 
 def main():
   # pylint: disable=g-import-not-at-top
   from graph_resnet9.checkpoints import choose as checkpoints
+  from graph_resnet9.cli import flagfile
   from graph_resnet9.doctor.graph import program
   from graph_resnet9.doctor.lint import findings
   from graph_resnet9.doctor.lint import rules as graph_lint
   from graph_resnet9.evaluation import saved_model
 
-  settings = config.read(options.Export)
-  prefix = checkpoints.prefix_of(settings.checkpoint)
+  prefix = checkpoints.prefix_of(FLAGS.checkpoint)
   folder = os.path.dirname(prefix) or '.'
-  run = config.read_flagfile(folder)
+  run = flagfile.read(folder)
   if run is None:
     raise UserError(
       '%s: not there, and it says what network the checkpoint is '
-      'of; copy it from the train_dir' % os.path.join(folder, config.FLAGFILE)
+      'of; copy it from the train_dir' % os.path.join(folder, flagfile.NAME)
     )
-  settings = config.override(settings._replace(checkpoint=prefix), run)
+  if FLAGS['mirrored'].present:
+    run = run.replace(mirrored=FLAGS.mirrored)
 
   def check(exported):
     report = graph_lint.lint_meta_graph(
@@ -53,7 +84,9 @@ def main():
         % (prefix, found.code, kind.title, kind.mend.partition('  #')[0])
       )
 
-  summary = saved_model.export(settings, run, check)
+  summary = saved_model.export(
+    prefix, FLAGS.export_dir, run, FLAGS.weights, check
+  )
   print(
     '%(weights)s weights of step %(step)d, width %(width)d, '
     '%(parameters)d parameters in %(bytes)d bytes' % summary
@@ -62,4 +95,4 @@ def main():
 
 
 if __name__ == '__main__':
-  command_line.run(main, config.define_export_flags)
+  command.run(main, define_flags)

@@ -10,10 +10,45 @@ Finds update ops that no step runs, statistics that are not saved or still 0 and
 Exit code 0: no errors; 1: errors; 2: the input cannot be read.
 """
 
-from graph_resnet9.cli import command as command_line
-from graph_resnet9.cli import config
-from graph_resnet9.cli import doctor_flags
-from graph_resnet9.cli import settings as options
+from absl import flags
+
+from graph_resnet9.cli import command
+
+FLAGS = flags.FLAGS
+
+
+def define_flags(flag_values=FLAGS):
+  flags.DEFINE_string(
+    'meta_graph',
+    None,
+    'The .meta file of a graph, as tf.train.Saver writes it beside a '
+    'checkpoint; or a SavedModel, its directory or the file saved_model.pb in '
+    'it.',
+    flag_values=flag_values,
+    required=True,
+  )
+  flags.DEFINE_list(
+    'train_op',
+    [],
+    'Names of the ops that a step runs, all of them, with commas between them; '
+    'by default the ops that change trained variables, and what depends on '
+    'them.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'checkpoint',
+    '',
+    'Prefix of a checkpoint of this graph: are the moving statistics in it, '
+    'and are they still 0 and 1?',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+    'format',
+    'text',
+    ['text', 'json'],
+    'How to print the findings; json: one line.',
+    flag_values=flag_values,
+  )
 
 
 def main():
@@ -22,15 +57,12 @@ def main():
   from graph_resnet9.doctor.lint import findings
   from graph_resnet9.doctor.lint import rules as graph_lint
 
-  settings = config.read(options.Lint)
   report = graph_lint.lint_meta_graph(
-    program.read_graph(settings.meta_graph),
-    settings.train_op,
-    settings.checkpoint,
+    program.read_graph(FLAGS.meta_graph), FLAGS.train_op, FLAGS.checkpoint
   )
-  print(findings.to_json(report) if settings.format == 'json' else report)
+  print(findings.to_json(report) if FLAGS.format == 'json' else report)
   return 1 if report.errors else 0
 
 
 if __name__ == '__main__':
-  command_line.run(main, doctor_flags.define_lint_flags, error_code=2)
+  command.run(main, define_flags, error_code=2)

@@ -10,12 +10,23 @@ stderr, and the exit code is 1.
 
 import sys
 
-from graph_resnet9.cli import command as command_line
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from absl import flags
+
+from graph_resnet9.cli import command
 from graph_resnet9.errors import UserError
 
+FLAGS = flags.FLAGS
 _BATCH = 100
+
+
+def define_flags(flag_values=FLAGS):
+  flags.DEFINE_string(
+    'export_dir',
+    None,
+    'What graph_resnet9.export has written.',
+    flag_values=flag_values,
+    required=True,
+  )
 
 
 def main(paths):
@@ -25,12 +36,11 @@ def main(paths):
   from graph_resnet9.evaluation import saved_model
   from graph_resnet9.inputs import picture_files as pictures
 
-  settings = config.read(options.Predict)
   # A name need not be text that stdout can show.
   sys.stdout.reconfigure(errors='backslashreplace')
   failed = False
   with (
-    saved_model.Predictor(settings.export_dir) as predictor,
+    saved_model.Predictor(FLAGS.export_dir) as predictor,
     pictures.Reader() as reader,
   ):
     for first in range(0, len(paths), _BATCH):
@@ -52,4 +62,4 @@ def main(paths):
 
 
 if __name__ == '__main__':
-  command_line.run(main, config.define_predict_flags, takes_files=True)
+  command.run(main, define_flags, takes_files=True)

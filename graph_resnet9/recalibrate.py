@@ -16,10 +16,23 @@ epochs, JPEG q75 copy of CIFAR-10): 26.7% test accuracy before, 83.2% after;
 import json
 import tempfile
 
-from graph_resnet9.cli import command as command_line
-from graph_resnet9.cli import config
-from graph_resnet9.cli import doctor_flags
-from graph_resnet9.cli import settings as options
+from absl import flags
+
+from graph_resnet9.cli import command
+from graph_resnet9.cli import shared_flags
+
+FLAGS = flags.FLAGS
+
+
+def define_flags(flag_values=FLAGS):
+  shared_flags.define_training_graph(flag_values, batches=200)
+  flags.DEFINE_string(
+    'out',
+    None,
+    'Prefix of the checkpoint to write; it must not exist yet.',
+    flag_values=flag_values,
+    required=True,
+  )
 
 
 def main():
@@ -29,29 +42,28 @@ def main():
   from graph_resnet9.doctor.measure import session as subject
   from graph_resnet9.training import rebuilt
 
-  settings = config.read(options.Recalibrate)
-  prefix = checkpoints.prefix_of(settings.checkpoint)
-  population.check_out(settings.out)
+  prefix = checkpoints.prefix_of(FLAGS.checkpoint)
+  population.check_out(FLAGS.out)
   run = (
     None
-    if settings.meta_graph or settings.feed
-    else rebuilt.settings_of(prefix, settings.data_dir)
+    if FLAGS.meta_graph or FLAGS.feed
+    else rebuilt.settings_of(prefix, FLAGS.data_dir)
   )
   with tempfile.TemporaryDirectory() as scratch:
     examined = (
       subject.of_graph(*rebuilt.graph(run, scratch))
       if run
       else subject.of_meta_graph(
-        settings.meta_graph or prefix + '.meta', settings.feed
+        FLAGS.meta_graph or prefix + '.meta', FLAGS.feed
       )
     )
     values, batches = population.recalibrate(
-      examined, prefix, settings.out, settings.batches
+      examined, prefix, FLAGS.out, FLAGS.batches
     )
   print(
     json.dumps(
       dict(
-        checkpoint=settings.out,
+        checkpoint=FLAGS.out,
         source=prefix,
         batches=batches,
         variables=sorted(values),
@@ -61,4 +73,4 @@ def main():
 
 
 if __name__ == '__main__':
-  command_line.run(main, doctor_flags.define_recalibrate_flags, error_code=2)
+  command.run(main, define_flags, error_code=2)

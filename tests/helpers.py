@@ -15,8 +15,7 @@ from absl import flags
 from absl.testing import parameterized
 import numpy as np
 
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from graph_resnet9.cli import train_flags
 
 # Lines for the end of pytest's output.
 SUMMARY = []
@@ -41,17 +40,17 @@ def arguments(**values):
   ]
 
 
-def settings(kind, **values):
-  """options.Train, Eval or Export from flag values."""
+def parsed(define, *args, **values):
+  """FlagValues of flags that `define` defines, given on a command line."""
   flag_values = flags.FlagValues()
-  define = {
-    options.Train: config.define_train_flags,
-    options.Eval: config.define_eval_flags,
-    options.Export: config.define_export_flags,
-  }[kind]
   define(flag_values)
-  flag_values(['command'] + arguments(**values))
-  return config.read(kind, flag_values)
+  flag_values(['command', *args, *arguments(**values)])
+  return flag_values
+
+
+def settings(kind=train_flags.Train, **values):
+  """Settings of a class of cli.train_flags from flag values."""
+  return kind.read(parsed(kind.define, **values))
 
 
 def train(train_dir, hooks=(), **values):
@@ -65,10 +64,24 @@ def train(train_dir, hooks=(), **values):
   stdout = io.StringIO()
   with contextlib.redirect_stdout(stdout):
     code = training.train(
-      settings(options.Train, train_dir=str(train_dir), **{**TINY, **values}),
-      hooks,
+      settings(train_dir=str(train_dir), **{**TINY, **values}), hooks
     )
   return code, stdout.getvalue().splitlines()
+
+
+def evaluate(
+  checkpoint, split='test', batch_norm='moving', weights='auto', **values
+):
+  """evaluate.evaluate with settings from flag values."""
+  from graph_resnet9.evaluation import evaluate as evaluation  # pylint: disable=g-import-not-at-top
+
+  return evaluation.evaluate(
+    str(checkpoint),
+    settings(train_flags.Run, **values),
+    split,
+    batch_norm,
+    weights,
+  )
 
 
 @functools.cache

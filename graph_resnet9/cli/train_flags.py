@@ -1,400 +1,413 @@
-"""The flags of a recipe: what train and benchmark share, and in part eval."""
+"""The flags of a training: the recipe, and where it runs.
 
-import math
+Each is declared once, as a field: name, default, help, bounds. The defaults are
+the 24-epoch recipe of davidcpage/cifar10-fast. What eval knows of a run is a
+Run, what benchmark times is a Recipe, what train does is a Train.
+"""
+
+from collections.abc import Iterable
+import re
 
 from absl import flags
 
-# What TensorFlow's integers hold; a bound for numbers that need no other one.
-MAX_INT = 2**31 - 1
+from graph_resnet9.cli import recipes
+from graph_resnet9.cli import settings
+from graph_resnet9.cli.settings import MAX_INT
 
-flags.disclaim_key_flags()  # They are the command's: its --help lists them.
+# What tells the processes of a cluster apart, and one place from another; not
+# kept with a run.
+PROCESS_FLAGS = (
+  'train_dir',
+  'job_name',
+  'task_index',
+  'ps_hosts',
+  'worker_hosts',
+  'bind',
+  'wait_secs',
+)
+# What may change from one session of a run to the next: none of these is part
+# of the recipe.
+SESSION_FLAGS = PROCESS_FLAGS + ('data_dir', 'save_secs', 'conv')
 
-
-class _FloatsParser(flags.ArgumentParser):
-  """Numbers with commas between them, as a tuple of floats."""
-
-  def parse(self, argument):
-    if isinstance(argument, (list, tuple)):
-      return tuple(argument)
-    try:
-      numbers = tuple(float(part) for part in argument.split(','))
-    except ValueError:
-      numbers = (math.nan,)
-    if not all(map(math.isfinite, numbers)):
-      raise ValueError('give finite numbers with commas between them')
-    return numbers
-
-  def flag_type(self):
-    return 'comma separated list of numbers'
+_HOST = re.compile(r'[^\s:/,]+:\d{1,5}')
 
 
-class FloatsSerializer(flags.ArgumentSerializer):
-  def serialize(self, value):
-    return ','.join('%g' % number for number in value)
+@settings.group
+class Data(settings.Settings):
+  """Which images there are."""
 
-
-def define_float(name, default, help_text, low, high, flag_values):
-  """A float flag in low .. high; absl's own bounds let NaN pass."""
-  flags.DEFINE_float(
-    name, default, help_text, low, high, flag_values=flag_values
+  dataset: str = settings.choice(
+    'auto',
+    'auto: CIFAR-10 from --data_dir, the cache or the network, and the '
+    'embedded synthetic images if the network cannot be reached.',
+    ['auto', 'cifar10', 'synthetic'],
   )
-  flags.register_validator(
-    name, math.isfinite, 'must be a finite number', flag_values=flag_values
+  data_dir: str = settings.text(
+    '',
+    'Folder with cifar-10-batches-bin/, cifar-10-batches-py/, '
+    'cifar-10-binary.tar.gz or cifar-10-python.tar.gz.',
+  )
+  train_examples: int = settings.integer(
+    0, 'Use only the first so many train images; 0: all.', 0, MAX_INT
+  )
+  test_examples: int = settings.integer(
+    0, 'Use only the first so many test images; 0: all.', 0, MAX_INT
   )
 
 
-def define_recipe(flag_values):
-  """The flags that make a training step; the shared ones among them."""
-  define_shared(flag_values)
-  flags.DEFINE_integer(
-    'pad',
+@settings.group
+class Batches(settings.Settings):
+  """How they come in batches."""
+
+  batch_size: int = settings.integer(512, 'Images a step.', 1, MAX_INT)
+  input: str = settings.choice(
+    'indices',
+    'What the queue carries: indices into images that lie in memory, or '
+    'records read from files.',
+    ['indices', 'records'],
+  )
+  order: str = settings.choice(
+    'file',
+    'The order in which the images reach the queue.',
+    ['file', 'class_sorted'],
+  )
+  shuffle: str = settings.choice(
+    'shuffle_batch',
+    'shuffle_batch: tf.train.shuffle_batch; epoch: a permutation an epoch, '
+    'the same for a seed, exactly resumable; none: tf.train.batch.',
+    ['shuffle_batch', 'epoch', 'none'],
+  )
+  min_after_dequeue: int | None = settings.integer(
+    None,
+    'Images that wait in the queue of shuffle_batch at least; by default an '
+    'epoch of them (of records at most 45,000).',
+    0,
+    MAX_INT,
+  )
+  capacity: int | None = settings.integer(
+    None,
+    'Images that the queue holds at most; by default min_after_dequeue and '
+    'three batches.',
+    1,
+    MAX_INT,
+  )
+
+
+@settings.group
+class Augment(settings.Settings):
+  """What happens to an image before it is trained on; sizes in pixels."""
+
+  pad: int = settings.integer(
     4,
     'Reflect-pad the images by so many pixels and crop at random; 0: no crop.',
     0,
     31,
-    flag_values=flag_values,
   )
-  flags.DEFINE_bool(
-    'flip', True, 'Mirror half of the training images.', flag_values=flag_values
+  flip: bool = settings.boolean(True, 'Mirror half of the training images.')
+  cutout: int = settings.integer(
+    8, 'Side of the square that is cut out of a training image; 0: none.', 0, 32
   )
-  flags.DEFINE_integer(
-    'cutout',
-    8,
-    'Side of the square that is cut out of a training image; 0: none.',
-    0,
-    32,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_bool(
-    'cutout_inside',
+  cutout_inside: bool = settings.boolean(
     True,
     'Cut squares out that lie inside the image; nocutout_inside: their middle '
     'may be any pixel.',
-    flag_values=flag_values,
   )
-  flags.DEFINE_enum(
-    'crop_per',
+  crop_per: str = settings.choice(
     'image',
-    ['image', 'batch'],
     'Draw the shift of the crop for each image, or one for a whole batch.',
-    flag_values=flag_values,
+    ['image', 'batch'],
   )
-  flags.DEFINE_enum(
-    'pad_mode',
+  pad_mode: str = settings.choice(
     'reflect',
-    ['reflect', 'zero'],
     'What a crop sees beyond the border: the mirrored image, or the mean '
     'colour (0 after normalising).',
-    flag_values=flag_values,
+    ['reflect', 'zero'],
   )
-  flags.DEFINE_integer(
-    'ghost_batch',
-    0,
-    'Normalise each so many images of a training batch by '
-    'their own statistics; 0: the whole batch.',
-    0,
-    MAX_INT,
-    flag_values=flag_values,
+
+
+@settings.group
+class Model(settings.Settings):
+  """The network; keyword arguments of model.resnet9.logits."""
+
+  width: int = settings.integer(
+    64,
+    'Channels of the first layer; the others have 2, 4 and 8 times as many.',
+    1,
+    1024,
   )
-  define_float(
-    'label_smoothing',
+  precision: str = settings.choice(
+    'float32',
+    'Arithmetic of the layers; weights and statistics are float32 in any case.',
+    ['float32', 'float16', 'bfloat16'],
+  )
+  conv: str = settings.choice(
+    'auto',
+    'Algorithm of the 3x3 convolutions in float32 with 32 channels and more; '
+    'the same but for the rounding. auto: that of the run, where there is one; '
+    'in a new one winograd, or direct where TensorFlow finds a GPU.',
+    ['auto', 'direct', 'winograd'],
+  )
+  logit_scale: float = settings.number(
+    0.125, 'Factor of the logits.', 1e-6, 1e6
+  )
+  activation: str = settings.choice(
+    'relu', 'celu has alpha 0.3.', ['relu', 'celu']
+  )
+  pool_before_bn: bool = settings.boolean(
+    False, 'Max pool before batch normalisation instead of after it.'
+  )
+  train_gamma: bool = settings.boolean(
+    True, 'Train the scale of batch normalisation; otherwise it is 1.'
+  )
+  whitening: bool = settings.boolean(
+    False,
+    'Begin with a fixed 3x3 convolution that whitens the patches of the '
+    'training images, then a 1x1 convolution.',
+  )
+  init: str = settings.choice(
+    'pytorch',
+    "Initial kernels: uniform in +-1/sqrt(fan_in), PyTorch's default, or "
+    'he_uniform, sqrt(6) times as wide.',
+    ['pytorch', 'he_uniform'],
+  )
+  bn_decay: float = settings.number(
+    0.9,
+    'Weight of the past in the moving statistics of batch normalisation.',
+    0,
+    1,
+  )
+  bn_epsilon: float = settings.number(
+    1e-5, 'What batch normalisation adds to the variance.', 1e-12, 1
+  )
+  bn_fused: bool = settings.boolean(
+    True,
+    "TensorFlow's fused kernel, which stores the unbiased variance as PyTorch "
+    'does; nobn_fused: the plain ops, which store the biased one.',
+  )
+
+
+@settings.group
+class Optimizer(settings.Settings):
+  """The loss and how it is brought down. Rates are for the mean loss."""
+
+  label_smoothing: float = settings.number(
     0,
     'Share of the label that goes to all classes alike, in the training loss.',
     0,
     1,
-    flag_values,
   )
-  define_float(
-    'epochs',
+  epochs: float = settings.number(
     24,
-    'Length of the run in epochs of train examples // '
-    'batch_size steps. --lr_epochs is scaled to it.',
+    'Length of the run in epochs of train examples // batch_size steps. '
+    '--lr_epochs is scaled to it.',
     1e-3,
     1e6,
-    flag_values,
   )
-  flags.DEFINE(
-    _FloatsParser(),
-    'lr_epochs',
+  lr_epochs: tuple[float, ...] = settings.numbers(
     (0.0, 5.0, 24.0),
     'Knots of the learning rate, in epochs of a run that ends at the last one.',
-    serializer=FloatsSerializer(),
-    flag_values=flag_values,
   )
-  flags.DEFINE(
-    _FloatsParser(),
-    'lr_values',
+  lr_values: tuple[float, ...] = settings.numbers(
     (0.0, 0.4, 0.0),
     'The learning rate at the knots, for the mean loss of a batch.',
-    serializer=FloatsSerializer(),
-    flag_values=flag_values,
   )
-  flags.DEFINE_integer(
-    'lr_shift_steps',
+  lr_shift_steps: int = settings.integer(
     1,
     'Read the schedule so many steps ahead; the source has 1, so that the last '
     'step has the rate of the last knot.',
     0,
     1,
-    flag_values=flag_values,
   )
-  flags.DEFINE_bool(
-    'nesterov',
-    True,
-    "Nesterov's momentum; nonesterov: the plain one.",
-    flag_values=flag_values,
+  nesterov: bool = settings.boolean(
+    True, "Nesterov's momentum; nonesterov: the plain one."
   )
-  flags.DEFINE_bool(
-    'rate_in_velocity',
+  rate_in_velocity: bool = settings.boolean(
     True,
     "Keep the learning rate inside the velocity, as the source's PyTorch does; "
     "norate_in_velocity: outside, as TensorFlow's MomentumOptimizer does.",
-    flag_values=flag_values,
   )
-  define_float('momentum', 0.9, 'Momentum of the optimiser.', 0, 1, flag_values)
-  define_float(
-    'weight_decay',
-    5e-4,
-    'Weight decay, on every trainable variable.',
-    0,
-    None,
-    flag_values,
+  momentum: float = settings.number(0.9, 'Momentum of the optimiser.', 0, 1)
+  weight_decay: float = settings.number(
+    5e-4, 'Weight decay, on every trainable variable.', 0
   )
-  define_float(
-    'bias_lr_scale',
+  bias_lr_scale: float = settings.number(
     1,
-    'Times the learning rate for biases (beta of batch '
-    'normalisation), whose weight decay is as much smaller.',
+    'Times the learning rate for biases (beta of batch normalisation), whose '
+    'weight decay is as much smaller.',
     1e-6,
     1e6,
-    flag_values,
   )
-  define_float(
-    'ema_decay',
+  ema_decay: float = settings.number(
     0,
-    'Evaluate averages of weights and moving statistics, '
-    'which keep this share of themselves a step; 0: no averages.',
+    'Evaluate averages of weights and moving statistics, which keep this '
+    'share of themselves a step; 0: no averages.',
     0,
     1,
-    flag_values,
   )
-  flags.DEFINE_integer(
-    'ema_steps',
+  ema_steps: int = settings.integer(
     5,
-    'Update those averages after every so many steps, by '
-    'ema_decay ** ema_steps.',
+    'Update those averages after every so many steps, by ema_decay ** '
+    'ema_steps.',
     1,
     MAX_INT,
-    flag_values=flag_values,
   )
-  flags.DEFINE_enum(
-    'update_ops',
+  update_ops: str = settings.choice(
     'control_dependencies',
-    ['control_dependencies', 'none'],
     'Whether the train op runs the update ops of batch normalisation. none '
     'is the classic bug: the moving statistics stay 0 and 1.',
-    flag_values=flag_values,
-  )
-  flags.DEFINE_enum(
-    'xla',
-    'auto',
-    ['auto', 'on', 'off'],
-    'Compile the training step with XLA; auto: on a GPU.',
-    flag_values=flag_values,
-  )
-  flags.register_multi_flags_validator(
-    ['lr_epochs', 'lr_values'],
-    lambda f: (
-      len(f['lr_epochs']) == len(f['lr_values']) >= 2
-      and f['lr_epochs'][0] == 0
-      and all(a < b for a, b in zip(f['lr_epochs'], f['lr_epochs'][1:]))
-    ),
-    'must be two or more knots, as many epochs as values, epochs growing '
-    'from 0',
-    flag_values=flag_values,
-  )
-  flags.register_multi_flags_validator(
-    ['batch_size', 'ghost_batch'],
-    lambda f: not f['ghost_batch'] or f['batch_size'] % f['ghost_batch'] == 0,
-    '--batch_size must be a multiple of --ghost_batch',
-    flag_values=flag_values,
-  )
-  flags.register_multi_flags_validator(
-    ['bn_fused', 'ghost_batch'],
-    lambda f: f['bn_fused'] or not f['ghost_batch'],
-    '--nobn_fused: ghost batches (--ghost_batch) are always fused',
-    flag_values=flag_values,
+    ['control_dependencies', 'none'],
   )
 
-
-def define_shared(flag_values):
-  """The flags of data, batches and model, which train and eval share."""
-  flags.DEFINE_integer(
-    'seed',
-    0,
-    'Seed of weights, order and augmentation.',
-    0,
-    MAX_INT,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_enum(
-    'dataset',
-    'auto',
-    ['auto', 'cifar10', 'synthetic'],
-    'auto: CIFAR-10 '
-    'from --data_dir, the cache or the network, and the embedded synthetic '
-    'images if the network cannot be reached.',
-    flag_values=flag_values,
-  )
-  flags.DEFINE_string(
-    'data_dir',
-    '',
-    'Folder with cifar-10-batches-bin/, '
-    'cifar-10-batches-py/, cifar-10-binary.tar.gz or cifar-10-python.tar.gz.',
-    flag_values=flag_values,
-  )
-  for split in ('train', 'test'):
-    flags.DEFINE_integer(
-      split + '_examples',
-      0,
-      'Use only the first so many %s images; 0: all.' % split,
-      0,
-      MAX_INT,
+  @classmethod
+  def check(cls, flag_values: flags.FlagValues) -> None:
+    flags.register_multi_flags_validator(
+      ['lr_epochs', 'lr_values'],
+      lambda f: (
+        len(f['lr_epochs']) == len(f['lr_values']) >= 2
+        and f['lr_epochs'][0] == 0
+        and all(a < b for a, b in zip(f['lr_epochs'], f['lr_epochs'][1:]))
+      ),
+      'must be two or more knots, as many epochs as values, epochs growing '
+      'from 0',
       flag_values=flag_values,
     )
-  flags.DEFINE_integer(
-    'batch_size', 512, 'Images a step.', 1, MAX_INT, flag_values=flag_values
+
+
+def are_hosts(hosts: Iterable[str]) -> bool:
+  """Whether they are HOST:PORT, each once, with ports 1 to 65535."""
+  hosts = list(hosts)
+  return len(set(hosts)) == len(hosts) and all(
+    _HOST.fullmatch(host) and 0 < int(host.split(':')[1]) < 2**16
+    for host in hosts
   )
-  flags.DEFINE_enum(
-    'input',
-    'indices',
-    ['indices', 'records'],
-    'What the queue carries: '
-    'indices into images that lie in memory, or records read from files.',
-    flag_values=flag_values,
+
+
+ARE_NO_HOSTS = 'must be HOST:PORT,HOST:PORT,..., each once, ports 1 to 65535'
+
+
+@settings.group
+class Cluster(settings.Settings):
+  """Which process of a cluster this is; by default there is none."""
+
+  job_name: str = settings.choice(
+    '',
+    'What this process is in a cluster of several: a parameter server, which '
+    'holds the variables, or a worker, which computes. Worker 0 is the chief: '
+    'it evaluates and saves. TF_CONFIG in the environment says the same. By '
+    'default there is no cluster.',
+    ['', 'ps', 'worker'],
   )
-  flags.DEFINE_enum(
-    'order',
-    'file',
-    ['file', 'class_sorted'],
-    'The order in which the images reach the queue.',
-    flag_values=flag_values,
+  task_index: int = settings.integer(
+    0, 'Which of the --ps_hosts or --worker_hosts this process is.', 0, MAX_INT
   )
-  flags.DEFINE_enum(
-    'shuffle',
-    'shuffle_batch',
-    ['shuffle_batch', 'epoch', 'none'],
-    'shuffle_batch: tf.train.shuffle_batch; epoch: a permutation an epoch, '
-    'the same for a seed, exactly resumable; none: tf.train.batch.',
-    flag_values=flag_values,
+  ps_hosts: tuple[str, ...] = settings.texts(
+    'HOST:PORT of all parameter servers, with commas between them; the same '
+    'list for every process.',
+    are_hosts,
+    ARE_NO_HOSTS,
   )
-  flags.DEFINE_integer(
-    'min_after_dequeue',
-    None,
-    'Images that wait in the queue of '
-    'shuffle_batch at least; by default an epoch of them (of records at most '
-    '45,000).',
-    0,
-    MAX_INT,
-    flag_values=flag_values,
+  worker_hosts: tuple[str, ...] = settings.texts(
+    'HOST:PORT of all workers, with commas between them; the same list for '
+    'every process.',
+    are_hosts,
+    ARE_NO_HOSTS,
   )
-  flags.DEFINE_integer(
-    'capacity',
-    None,
-    'Images that the queue holds at most; by default '
-    'min_after_dequeue and three batches.',
-    1,
-    MAX_INT,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_integer(
-    'width',
-    64,
-    'Channels of the first layer; the others have 2, 4 and 8 times as many.',
-    1,
-    1024,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_enum(
-    'precision',
-    'float32',
-    ['float32', 'float16', 'bfloat16'],
-    'Arithmetic of the layers; weights and statistics are float32 in any case.',
-    flag_values=flag_values,
-  )
-  flags.DEFINE_enum(
-    'conv',
-    'auto',
-    ['auto', 'direct', 'winograd'],
-    'Algorithm of the 3x3 '
-    'convolutions in float32 with 32 channels and more; the same but for the '
-    'rounding. auto: that of the run, where there is one; in a new one '
-    'winograd, or direct where TensorFlow finds a GPU.',
-    flag_values=flag_values,
-  )
-  define_float(
-    'logit_scale', 0.125, 'Factor of the logits.', 1e-6, 1e6, flag_values
-  )
-  flags.DEFINE_enum(
-    'activation',
-    'relu',
-    ['relu', 'celu'],
-    'celu has alpha 0.3.',
-    flag_values=flag_values,
-  )
-  flags.DEFINE_bool(
-    'pool_before_bn',
+  sync: bool = settings.boolean(
     False,
-    'Max pool before batch normalisation instead of after it.',
-    flag_values=flag_values,
+    'A step joins the gradients of all workers, each from its share of '
+    '--batch_size images. Otherwise every worker takes steps of its own, '
+    'without waiting for the others.',
   )
-  flags.DEFINE_bool(
-    'train_gamma',
-    True,
-    'Train the scale of batch normalisation; otherwise it is 1.',
-    flag_values=flag_values,
+  bind: str = settings.choice(
+    'loopback',
+    "Which connections a process of a cluster accepts: this machine's own, or "
+    "all. TensorFlow's servers know no authentication: all is for private "
+    'networks only.',
+    ['loopback', 'all'],
   )
-  flags.DEFINE_bool(
-    'whitening',
-    False,
-    'Begin with a fixed 3x3 convolution that whitens the '
-    'patches of the training images, then a 1x1 convolution.',
-    flag_values=flag_values,
-  )
-  flags.DEFINE_enum(
-    'init',
-    'pytorch',
-    ['pytorch', 'he_uniform'],
-    "Initial kernels: uniform in +-1/sqrt(fan_in), PyTorch's default, or "
-    'he_uniform, sqrt(6) times as wide.',
-    flag_values=flag_values,
-  )
-  define_float(
-    'bn_decay',
-    0.9,
-    'Weight of the past in the moving statistics of batch normalisation.',
-    0,
+  wait_secs: float = settings.number(
+    300,
+    'How long to wait for a host of the cluster that does not answer, at the '
+    'start and later.',
     1,
-    flag_values,
+    1e6,
   )
-  define_float(
-    'bn_epsilon',
-    1e-5,
-    'What batch normalisation adds to the variance.',
-    1e-12,
-    1,
-    flag_values,
+
+
+@settings.group
+class Run(settings.Settings):
+  """What train and eval must agree on: the images and the network."""
+
+  seed: int = settings.integer(
+    0, 'Seed of weights, order and augmentation.', 0, MAX_INT
   )
-  flags.DEFINE_bool(
-    'bn_fused',
-    True,
-    "TensorFlow's fused kernel, which stores the unbiased variance as PyTorch "
-    'does; nobn_fused: the plain ops, which store the biased one.',
-    flag_values=flag_values,
-  )
-  flags.DEFINE_bool(
-    'mirrored',
+  data: Data
+  batches: Batches
+  model: Model
+  mirrored: bool = settings.boolean(
     False,
     'Evaluate by the mean of the logits of an image and its mirror image.',
-    flag_values=flag_values,
   )
+
+
+@settings.group
+class Recipe(Run):
+  """What makes a training step: the flags of train and benchmark."""
+
+  augment: Augment
+  optimizer: Optimizer
+  ghost_batch: int = settings.integer(
+    0,
+    'Normalise each so many images of a training batch by their own '
+    'statistics; 0: the whole batch.',
+    0,
+    MAX_INT,
+  )
+  xla: str = settings.choice(
+    'auto',
+    'Compile the training step with XLA; auto: on a GPU.',
+    ['auto', 'on', 'off'],
+  )
+  num_gpus: int = settings.integer(
+    1,
+    'Split each batch over so many GPUs of this machine. With 1, whatever '
+    'device there is.',
+    1,
+    64,
+  )
+
+  @classmethod
+  def define(cls, flag_values: flags.FlagValues) -> None:
+    recipes.define(flag_values)  # It sets these flags and is none of them.
+    super().define(flag_values)
+
+  @classmethod
+  def check(cls, flag_values: flags.FlagValues) -> None:
+    flags.register_multi_flags_validator(
+      ['batch_size', 'ghost_batch'],
+      lambda f: not f['ghost_batch'] or f['batch_size'] % f['ghost_batch'] == 0,
+      '--batch_size must be a multiple of --ghost_batch',
+      flag_values=flag_values,
+    )
+    flags.register_multi_flags_validator(
+      ['bn_fused', 'ghost_batch'],
+      lambda f: f['bn_fused'] or not f['ghost_batch'],
+      '--nobn_fused: ghost batches (--ghost_batch) are always fused',
+      flag_values=flag_values,
+    )
+
+
+@settings.group
+class Train(Recipe):
+  """Everything that graph_resnet9.train is told."""
+
+  train_dir: str = settings.required_text(
+    'Directory for checkpoints, summaries and metrics. The same command again '
+    'resumes the run in it.'
+  )
+  save_secs: float = settings.number(
+    600,
+    'Save a checkpoint after so many seconds, besides the one of each epoch.',
+    0,
+  )
+  cluster: Cluster

@@ -58,7 +58,7 @@ def task_of(settings, environment):
   """The task that flags, or else TF_CONFIG, give this process.
 
   Args:
-    settings: options.Cluster.
+    settings: train_flags.Cluster.
     environment: os.environ, or another mapping.
   Raises:
     UserError: they contradict themselves.

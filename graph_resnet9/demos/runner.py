@@ -14,24 +14,25 @@ from graph_resnet9.demos import report
 from graph_resnet9.inputs import dataset
 
 
-def run(names, settings):
+def run(names, out_dir, seed, data_dir, fast):
   """Runs cases one after the other.
 
   Args:
     names: list of names of demos.NAMES.
-    settings: options.Demo.
+    out_dir: directory for CASE.json and CASE.png, or ''.
+    seed: int.
+    data_dir: folder with CIFAR-10, or '' for the synthetic images.
+    fast: Python bool; shorter trainings.
   Returns:
     bool, whether all claims hold.
   Raises:
     UserError: no such case, bad data, or an out_dir that cannot be written.
   """
   modules = {name: demos.load(name) for name in names}
-  if settings.out_dir:
-    files.make_dir('--out_dir', settings.out_dir)
-  source = dataset.find(
-    'cifar10' if settings.data_dir else 'synthetic', settings.data_dir
-  )
-  trainer = lab.Trainer(settings.seed, source, settings.fast)
+  if out_dir:
+    files.make_dir('--out_dir', out_dir)
+  source = dataset.find('cifar10' if data_dir else 'synthetic', data_dir)
+  trainer = lab.Trainer(seed, source, fast)
   failed = []
   for name, module in modules.items():
     print(demos.title(name), flush=True)
@@ -48,8 +49,8 @@ def run(names, settings):
       module.SOURCE,
       outcome,
       dataset=source.name,
-      seed=settings.seed,
-      fast=settings.fast,
+      seed=seed,
+      fast=fast,
       secs=round(time.monotonic() - began, 1),
       tensorflow=tf.__version__,
       python=platform.python_version(),
@@ -64,8 +65,8 @@ def run(names, settings):
       % (name, 'all claims hold' if outcome.holds else 'NOT all claims hold'),
       flush=True,
     )
-    if settings.out_dir:
-      path = os.path.join(settings.out_dir, name)
+    if out_dir:
+      path = os.path.join(out_dir, name)
       picture.draw(path + '.png', demos.title(name), outcome)
       files.write(path + '.json', report.to_json(result))
     if not outcome.holds:

@@ -60,7 +60,7 @@ def tower(batch, training, model, mirrored):
   Args:
     batch: inputs.queues.Batch.
     training: Python bool; True normalises by the statistics of the batch.
-    model: options.Model.
+    model: train_flags.Model.
     mirrored: Python bool; the mean of the logits of image and mirror image.
   Returns:
     Tower.
@@ -87,7 +87,7 @@ def logits(images, training, model, mirrored):
   images = augment.normalised(images)
   if mirrored:
     images = tf.concat([images, tf.reverse(images, [2])], 0)
-  scores = resnet9.logits(images, training, **model._asdict())
+  scores = resnet9.logits(images, training, **model)
   if mirrored:
     scores = tf.add_n(tf.split(scores, 2)) / 2
   return scores
@@ -103,38 +103,39 @@ def result_of(values):
   return Result(loss / max(confusion.sum(), 1), confusion)
 
 
-def evaluate(settings):
+def evaluate(prefix, settings, split, batch_norm, weights):
   """Evaluates a checkpoint.
 
   Args:
-    settings: options.Eval, with a checkpoint prefix.
+    prefix: of the checkpoint.
+    settings: train_flags.Run, of the run that it is of.
+    split: 'train' or 'test'.
+    batch_norm: 'moving', or 'batch': normalise by the statistics of the batch.
+    weights: as of restored_names.
   Returns:
     (dict for the line of JSON, Result, class names).
   Raises:
     UserError: no data, no checkpoint, or one of another network.
   """
-  prefix = settings.checkpoint
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
   with tempfile.TemporaryDirectory() as scratch, tf.Graph().as_default():
     with tf.device('/cpu:0'):
       tf.train.get_or_create_global_step()
-    batch, _, feed = examples.batch(
-      settings, source, settings.split, scratch, once=True
-    )
+    batch, _, feed = examples.batch(settings, source, split, scratch, once=True)
     outputs = tower(
-      batch, settings.batch_norm == 'batch', settings.model, settings.mirrored
+      batch, batch_norm == 'batch', settings.model, settings.mirrored
     )
-    names = restored_names(prefix, settings.weights, tf.global_variables())
+    names = restored_names(prefix, weights, tf.global_variables())
     result = result_of(_run(prefix, names, outputs, feed))
   summary = dict(
     checkpoint=prefix,
     step=checkpoint_step(prefix),
     dataset=source.name,
-    split=settings.split,
+    split=split,
     examples=result.examples,
     loss=result.loss,
     accuracy=result.accuracy,
-    batch_norm=settings.batch_norm,
+    batch_norm=batch_norm,
     weights=weights_kind(names),
     mirrored=settings.mirrored,
   )

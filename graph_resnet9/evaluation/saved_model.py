@@ -32,7 +32,7 @@ def outputs(images, model, mirrored, class_names):
 
   Args:
     images: [batch, 32, 32, 3] uint8 Tensor, RGB, as in the data set.
-    model: options.Model.
+    model: train_flags.Model.
     mirrored: Python bool; by the mean of the logits of image and mirror image.
     class_names: ten strings.
   Returns:
@@ -49,13 +49,15 @@ def outputs(images, model, mirrored, class_names):
   )
 
 
-def export(settings, run, check=lambda folder: None):
+def export(prefix, export_dir, run, weights, check=lambda folder: None):
   """Writes a SavedModel with the variables that inference needs, no others.
 
   Args:
-    settings: options.Export, with a checkpoint prefix.
-    run: options.Train of the run that the checkpoint is of. Its --conv is not
+    prefix: of the checkpoint.
+    export_dir: directory to make.
+    run: train_flags.Run of the run that the checkpoint is of. Its --conv is not
       exported: convolutions are direct, which are fast anywhere.
+    weights: as of evaluate.restored_names.
     check: called with the folder of the finished SavedModel before it is moved
       into place; raises UserError to refuse it.
   Returns:
@@ -64,8 +66,7 @@ def export(settings, run, check=lambda folder: None):
     UserError: export_dir is in use or cannot be written, or the checkpoint is
       damaged or does not fit; nothing is left behind.
   """
-  prefix = settings.checkpoint
-  model = run.model._replace(conv='direct')
+  model = run.model.replace(conv='direct')
   class_names = (
     synthetic.CLASS_NAMES
     if run.data.dataset == 'synthetic'
@@ -73,16 +74,14 @@ def export(settings, run, check=lambda folder: None):
   )
   side = augment.SIDE
   graph = tf.Graph()
-  with _new_dir(settings.export_dir) as folder, graph.as_default():
+  with _new_dir(export_dir) as folder, graph.as_default():
     images = tf.placeholder(tf.uint8, [None, side, side, 3], 'images')
     signature = tf.saved_model.predict_signature_def(
-      {'images': images}, outputs(images, model, settings.mirrored, class_names)
+      {'images': images}, outputs(images, model, run.mirrored, class_names)
     )
     # Resource variables, but not of a kind that a MetaGraphDef can hold.
     graph.clear_collection(tf.GraphKeys.BIASES)
-    names = evaluation.restored_names(
-      prefix, settings.weights, tf.global_variables()
-    )
+    names = evaluation.restored_names(prefix, weights, tf.global_variables())
     with tf.Session(config=_config()) as session:
       _restore(session, prefix, names)
       builder = tf.saved_model.Builder(folder)
@@ -97,15 +96,15 @@ def export(settings, run, check=lambda folder: None):
     check(folder)
     parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
   return dict(
-    export_dir=settings.export_dir,
+    export_dir=export_dir,
     checkpoint=prefix,
     step=evaluation.checkpoint_step(prefix),
     weights=evaluation.weights_kind(names),
-    mirrored=settings.mirrored,
+    mirrored=run.mirrored,
     width=run.model.width,
     precision=run.model.precision,
     parameters=parameters,
-    bytes=_size(settings.export_dir),
+    bytes=_size(export_dir),
     class_names=class_names,
   )
 

@@ -10,7 +10,7 @@ def batch(
   """The next batch of a split, from the queue that the flags describe.
 
   Args:
-    settings: options.Train, Eval or Benchmark.
+    settings: train_flags.Run.
     source: dataset.Source.
     split: 'train' or 'test'.
     scratch: existing directory for record files, if they have to be written.

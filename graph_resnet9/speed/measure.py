@@ -89,19 +89,23 @@ def flop_per_image(width, whitening=False):
   return 2 * (3 * multiply_adds + fixed)
 
 
-def measure(settings, started):
+def measure(settings, started, steps, runs, compare_torch, list_ops):
   """Times a recipe on this machine.
 
   Args:
-    settings: options.Benchmark.
+    settings: train_flags.Recipe.
     started: time.perf_counter() at the start of the command.
+    steps: int, a run.
+    runs: int, in which all that is timed takes its turn.
+    compare_torch: Python bool; time PyTorch, too.
+    list_ops: Python bool.
   Returns:
     (Speed, seconds of the ops of one training step by type, as of _op_secs, or
-    {} without --ops).
+    {} without list_ops).
   Raises:
     UserError: bad data, or no PyTorch to compare with.
   """
-  peer = torch_peer.load() if settings.compare == 'torch' else None
+  peer = torch_peer.load() if compare_torch else None
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
   with tempfile.TemporaryDirectory() as scratch:
     with tf.Graph().as_default():
@@ -120,18 +124,18 @@ def measure(settings, started):
         first_step_secs = time.perf_counter() - started
         session.run(graph.train_op)
         peak_mib = _peak_mib()
-        ops = _op_secs(session, graph.train_op) if settings.ops else {}
+        ops = _op_secs(session, graph.train_op) if list_ops else {}
         works = {
           'product': (lambda: session.run(product), _PRODUCTS),
-          'forward': (lambda: session.run(graph.logits.op), settings.steps),
-          'train': (lambda: session.run(graph.train_op), settings.steps),
+          'forward': (lambda: session.run(graph.logits.op), steps),
+          'train': (lambda: session.run(graph.train_op), steps),
         }
         for layout in torch_peer.LAYOUTS if peer else ():
           works[layout] = (
             torch_peer.training_step(peer, settings, layout),
-            settings.steps,
+            steps,
           )
-        secs = _in_turn(works, settings.runs)
+        secs = _in_turn(works, runs)
     inputs = {
       ', '.join(mode): _input_secs(settings, source, scratch, *mode)
       for mode in _INPUT_MODES
@@ -187,8 +191,8 @@ def _in_turn(works, runs):
 
 def _input_secs(settings, source, scratch, kind, shuffle):
   """Median seconds of a batch of the input alone."""
-  settings = settings._replace(
-    batches=settings.batches._replace(
+  settings = settings.replace(
+    batches=settings.batches.replace(
       input=kind, shuffle=shuffle, min_after_dequeue=None, capacity=None
     )
   )

@@ -33,7 +33,7 @@ def training_step(torch, settings, layout):
 
   Args:
     torch: the module.
-    settings: options.Benchmark; all tricks but the average of the weights.
+    settings: train_flags.Recipe; all tricks but the average of the weights.
     layout: 'contiguous' (NCHW) or 'channels_last' (NHWC).
   Returns:
     A function without arguments that takes a training step and waits for it.

@@ -121,9 +121,9 @@ def input_batch(settings, source, scratch, replica=Replica()):
   if replica.sync:
     batch_size //= replica.count
   # Its own order and its own crops.
-  settings = settings._replace(
+  settings = settings.replace(
     seed=(settings.seed + replica.index) % 2**31,
-    batches=settings.batches._replace(batch_size=batch_size),
+    batches=settings.batches.replace(batch_size=batch_size),
   )
   # Which examples: a shuffle queue of indices or records. A replica that takes
   # steps of its own takes one in `count` of all.
@@ -142,7 +142,7 @@ def input_batch(settings, source, scratch, replica=Replica()):
     batch_size,
     settings.seed,
     step,
-    **settings.augment._asdict(),
+    **settings.augment,
   )
   return Input(images, batch.labels, count * replica.count, feed)
 
@@ -151,7 +151,7 @@ def build(settings, source, scratch, replica=Replica(), restored=False):
   """Builds the training graph in the default graph.
 
   Args:
-    settings: options.Train or options.Benchmark.
+    settings: train_flags.Recipe.
     source: dataset.Source.
     scratch: existing directory for record files, if they have to be written.
     replica: Replica.
@@ -293,7 +293,7 @@ def _towers(settings, batch, devices, filters):
           training=True,
           ghost_batch=settings.ghost_batch,
           filters=filters,
-          **settings.model._asdict(),
+          **settings.model,
         )
       )
       loss.append(

@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9 import files
 from graph_resnet9 import interrupts as signals
 from graph_resnet9.checkpoints import choose as checkpoints
-from graph_resnet9.cli import config
+from graph_resnet9.cli import flagfile
 from graph_resnet9.cluster import servers as cluster
 from graph_resnet9.cluster import task as tasks
 from graph_resnet9.cluster import watchdog as watch
@@ -37,7 +37,7 @@ def train(settings, more_hooks=()):
   the chief does that; another worker prints a line of JSON of its own.
 
   Args:
-    settings: options.Train.
+    settings: train_flags.Train.
     more_hooks: list of SessionRunHook, to run after those of the training, in
       the chief.
   Returns:
@@ -57,9 +57,9 @@ def train(settings, more_hooks=()):
     training_graph.towers(settings.num_gpus),
   )
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
-  settings = settings._replace(
+  settings = settings.replace(
     train_dir=os.path.abspath(settings.train_dir),
-    data=settings.data._replace(
+    data=settings.data.replace(
       dataset=source.name,
       data_dir=os.path.abspath(settings.data.data_dir)
       if settings.data.data_dir
@@ -71,8 +71,8 @@ def train(settings, more_hooks=()):
     if task.chief
     else (contextlib.nullcontext()) as whole
   ):
-    settings = settings._replace(
-      model=settings.model._replace(
+    settings = settings.replace(
+      model=settings.model.replace(
         conv=train_dir.conv_of(settings, whole is not None)
       )
     )
@@ -96,8 +96,8 @@ def train(settings, more_hooks=()):
       if task.chief:
         checkpoints.adopt(settings.train_dir, whole)
         files.write(
-          os.path.join(settings.train_dir, config.FLAGFILE),
-          config.flagfile_text(settings),
+          os.path.join(settings.train_dir, flagfile.NAME),
+          flagfile.text(settings),
         )
       with watch.watch(task, replica.sync):
         if task.chief:

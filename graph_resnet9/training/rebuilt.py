@@ -4,14 +4,13 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from graph_resnet9.cli import flagfile
 from graph_resnet9.inputs import dataset
 from graph_resnet9.training import graph as training_graph
 
 
 def settings_of(prefix, data_dir):
-  """options.Train of the run that a checkpoint is of, or None if of none.
+  """train_flags.Train of the run that a checkpoint is of, or None if of none.
 
   Args:
     prefix: of the checkpoint.
@@ -19,10 +18,10 @@ def settings_of(prefix, data_dir):
   Raises:
     UserError: flags.txt beside the checkpoint cannot be read.
   """
-  settings = config.read_flagfile(os.path.dirname(prefix) or '.')
+  settings = flagfile.read(os.path.dirname(prefix) or '.')
   if settings and data_dir:
-    settings = settings._replace(
-      data=settings.data._replace(data_dir=os.path.abspath(data_dir))
+    settings = settings.replace(
+      data=settings.data.replace(data_dir=os.path.abspath(data_dir))
     )
   return settings
 
@@ -31,7 +30,7 @@ def graph(settings, scratch):
   """Builds the training graph of a run in a new graph.
 
   Args:
-    settings: options.Train.
+    settings: train_flags.Train.
     scratch: existing directory for record files, if they have to be written.
   Returns:
     (tf.Graph, feed dict for the initialisation of its local variables).
@@ -49,19 +48,3 @@ def graph(settings, scratch):
       restored=True,
     )
   return built, train_graph.feed
-
-
-def eval_settings(settings, prefix, batch_norm):
-  """options.Eval of a run: its test images, by either statistics."""
-  return options.Eval(
-    checkpoint=prefix,
-    split='test',
-    batch_norm=batch_norm,
-    weights='trained',
-    mirrored=settings.mirrored,
-    confusion_png='',
-    seed=settings.seed,
-    data=settings.data,
-    batches=settings.batches,
-    model=settings.model,
-  )

@@ -9,8 +9,9 @@ from absl import logging
 
 from graph_resnet9 import files
 from graph_resnet9.checkpoints import choose as checkpoints
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from graph_resnet9.cli import flagfile
+from graph_resnet9.cli import train_flags
+from graph_resnet9.cli.settings import flag_text
 from graph_resnet9.errors import UserError
 from graph_resnet9.model import winograd
 from graph_resnet9.training import rows as report
@@ -50,15 +51,15 @@ def opened(settings):
 
 def _check_flags(train_dir, settings):
   """Raises UserError if flags.txt is of a run with other flags."""
-  saved = config.read_flagfile(train_dir)
+  saved = flagfile.read(train_dir)
   if saved:
-    old, new = options.flat(saved), options.flat(settings)
+    old, new = saved.flat(), settings.flat()
     for name in new:
-      if name not in options.SESSION_FLAGS and new[name] != old[name]:
+      if name not in train_flags.SESSION_FLAGS and new[name] != old[name]:
         raise UserError(
           '--train_dir=%s: holds a run with --%s=%s, not %s; give the same '
           'flags to resume it, or another --train_dir'
-          % (train_dir, name, old[name], new[name])
+          % (train_dir, name, flag_text(old[name]), flag_text(new[name]))
         )
 
 
@@ -68,13 +69,13 @@ def conv_of(settings, resumed):
   So that a run is resumed with the same rounding, wherever.
 
   Args:
-    settings: options.Train.
+    settings: train_flags.Train.
     resumed: whether train_dir holds a run.
   Returns:
     'direct' or 'winograd'.
   """
   conv = settings.model.conv
-  saved = config.read_flagfile(settings.train_dir) if resumed else None
+  saved = flagfile.read(settings.train_dir) if resumed else None
   if conv == 'auto' and saved:
     # A run from before the flag was there.
     conv = saved.model.conv.replace('auto', 'direct')

@@ -1,19 +1,21 @@
 """Settings from flags, flagfiles from settings, and the recipes in flags/."""
 
+import dataclasses
+import importlib
 import os
+import random
 import re
 
 from absl import flags
 from absl.testing import absltest
 
-from graph_resnet9.cli import config
-from graph_resnet9.cli import doctor_flags
-from graph_resnet9.cli import settings as options
+from graph_resnet9.__main__ import COMMANDS
+from graph_resnet9.cli import flagfile
+from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
 from tests import helpers
 
 RECIPES = sorted((helpers.ROOT / 'flags').glob('*.flags'))
-
 # What both published recipes share, against the habits of ports.
 MODEL = dict(
   init='pytorch', bn_decay=0.9, bn_epsilon=1e-5, bn_fused=True, conv='auto'
@@ -22,98 +24,119 @@ AUGMENT = dict(crop_per='image', cutout_inside=True, pad_mode='reflect')
 OPTIMIZER = dict(nesterov=True, rate_in_velocity=True, lr_shift_steps=1)
 
 
-def parsed(define, *args):
-  values = flags.FlagValues()
-  define(values)
-  values(['command', *args])
-  return values
+def definitions():
+  """{command: its define_flags}; every command there is must have one."""
+  return {
+    name: importlib.import_module('graph_resnet9.' + name).define_flags
+    for name in COMMANDS
+  }
 
 
-class ConfigTest(absltest.TestCase):
-  def test_every_field_is_a_flag_and_every_flag_a_field(self):
-    for define, kind, args in (
-      (config.define_train_flags, options.Train, ['--train_dir=d']),
-      (config.define_eval_flags, options.Eval, ['--checkpoint=c']),
-      (config.define_benchmark_flags, options.Benchmark, []),
-      (config.define_demo_flags, options.Demo, []),
-      (
-        config.define_export_flags,
-        options.Export,
-        ['--checkpoint=c', '--export_dir=e'],
-      ),
-      (config.define_predict_flags, options.Predict, ['--export_dir=e']),
-      (doctor_flags.define_lint_flags, options.Lint, ['--meta_graph=m']),
-      (
-        doctor_flags.define_diagnose_flags,
-        options.Diagnose,
-        ['--checkpoint=c'],
-      ),
-      (
-        doctor_flags.define_recalibrate_flags,
-        options.Recalibrate,
-        ['--checkpoint=c', '--out=o'],
-      ),
-    ):
-      values = parsed(define, *args)
-      self.assertCountEqual(
-        options.flat(config.read(kind, values)), set(values) - {'recipe'}
-      )
+def random_value(flag, chance):
+  """A value that a flag takes, as its field holds it, with many digits."""
+  kind = flag.flag_type()
+  if kind == 'bool':
+    return chance.random() < 0.5
+  if kind == 'string enum':
+    return chance.choice(flag.parser.enum_values)
+  if kind == 'int':
+    low, high = flag.parser.lower_bound, flag.parser.upper_bound
+    return chance.randint(low, high)
+  if kind == 'float':
+    low, high = flag.parser.lower_bound, flag.parser.upper_bound
+    return chance.uniform(low, 1e9 if high is None else high)
+  return ''.join(chance.choices('/ab c=-,.#"\'é', k=8)) + 'x'
 
-  def test_flagfile_text_round_trips(self):
+
+def random_settings(seed):
+  """train_flags.Train of random values of every flag that flags.txt keeps."""
+  chance = random.Random(seed)
+  flag_values = flags.FlagValues()
+  train_flags.Train.define(flag_values)
+  values = {
+    name: random_value(flag_values[name], chance)
+    for name in flag_values
+    if name not in (*train_flags.PROCESS_FLAGS, 'recipe')
+  }
+  knots = sorted(chance.uniform(0, 30) for _ in range(chance.randint(1, 5)))
+  values['lr_epochs'] = (0.0, *knots)
+  values['lr_values'] = tuple(chance.random() for _ in values['lr_epochs'])
+  values['batch_size'] = chance.randint(1, 99) * 7
+  values['ghost_batch'] = chance.choice([0, 7]) if values['bn_fused'] else 0
+  if chance.random() < 0.5:
+    values['capacity'] = values['min_after_dequeue'] = None
+
+  def filled(kind):
+    return kind(
+      **{
+        field.name: values.get(field.name, field.default)
+        if 'define' in field.metadata
+        else filled(field.type)
+        for field in dataclasses.fields(kind)
+      }
+    )
+
+  values['train_dir'] = '-'
+  return filled(train_flags.Train)
+
+
+class SettingsTest(absltest.TestCase):
+  def test_fields_hold_what_the_flags_say(self):
     settings = helpers.settings(
-      options.Train,
-      train_dir='x',
+      train_dir='d',
       width=3,
       flip=False,
       lr_epochs='0,1.5,3',
-      capacity=7,
-      data_dir='/a b',
-      epochs=0.1,
-      weight_decay=1e-9,
+      worker_hosts='a:1,b:2',
     )
-    folder = self.create_tempdir()
-    folder.create_file('flags.txt', config.flagfile_text(settings))
+    self.assertEqual(settings.train_dir, 'd')
+    self.assertEqual(settings.model.width, 3)
+    self.assertEqual(settings.augment.flip, False)
+    self.assertEqual(settings.optimizer.lr_epochs, (0, 1.5, 3))
+    self.assertEqual(settings.cluster.worker_hosts, ('a:1', 'b:2'))
     self.assertEqual(
-      config.read_flagfile(folder.full_path),
-      settings._replace(train_dir=folder.full_path),
+      dict(**settings.augment), dict(pad=4, flip=False, cutout=8, **AUGMENT)
     )
 
-  def test_damaged_flags_txt_is_named(self):
-    folder = self.create_tempdir()
-    for text in (
-      '--width=many',
-      '--no_such_flag',
-      '--flagfile=/dev/zero',
-      '--' + 'x' * 5000,
-    ):  # absl looks for similar names, recursively.
-      folder.create_file('flags.txt', text + '\n')
-      with (
-        self.subTest(text[:20]),
-        self.assertRaisesRegex(UserError, 'flags.txt: not a flagfile'),
-      ):
-        config.read_flagfile(folder.full_path)
-    self.assertIsNone(config.read_flagfile(os.path.join(folder.full_path, 'x')))
+  def test_defaults_of_fields_are_those_of_flags(self):
+    for kind in (train_flags.Train, train_flags.Recipe, train_flags.Run):
+      flag_values = flags.FlagValues()
+      kind.define(flag_values)
+      flat = {}
+
+      def collect(group, flat=flat):
+        for field in dataclasses.fields(group):
+          if 'define' in field.metadata:
+            flat[field.name] = field.default
+          else:
+            collect(field.type)
+
+      collect(kind)
+      self.assertCountEqual(flat, set(flag_values) - {'recipe'})
+      for name, default in flat.items():
+        if default is not dataclasses.MISSING:
+          value = flag_values[name].default
+          self.assertEqual(
+            default, tuple(value) if isinstance(value, list) else value, name
+          )
 
   def test_override_takes_what_was_not_given_from_the_saved(self):
     saved = helpers.settings(
-      options.Train, train_dir='x', width=3, seed=7, shuffle='epoch'
+      train_dir='x', width=3, seed=7, shuffle='epoch', precision='float16'
     )
-    values = parsed(config.define_eval_flags, '--checkpoint=c', '--width=64')
-    got = config.override(config.read(options.Eval, values), saved, values)
+    values = helpers.parsed(train_flags.Run.define, '--width=64')
+    got = train_flags.Run.read(values).override(saved, values)
     self.assertEqual(
-      (got.checkpoint, got.model.width, got.seed, got.batches.shuffle),
-      ('c', 64, 7, 'epoch'),
+      (got.model.width, got.model.precision, got.seed, got.batches.shuffle),
+      (64, 'float16', 7, 'epoch'),
     )
 
+  def test_settings_do_not_change(self):
+    with self.assertRaises(dataclasses.FrozenInstanceError):
+      helpers.settings(train_dir='x').seed = 1
+
   def test_every_numeric_flag_of_every_command_names_its_bounds(self):
-    commands = [
-      getattr(module, name)
-      for module in (config, doctor_flags)
-      for name in vars(module)
-      if re.fullmatch(r'define_\w+_flags', name)
-    ]
-    self.assertGreaterEqual(len(commands), 7)
-    for define in commands:
+    for command, define in definitions().items():
       values = flags.FlagValues()
       define(values)
       required = [
@@ -128,9 +151,9 @@ class ConfigTest(absltest.TestCase):
           'float': ('-1', 'nan', 'inf'),
         }.get(kind, ()):
           given = '--%s=%s' % (name, bad)
-          with self.subTest(command=define.__name__, flag=given):
+          with self.subTest(command=command, flag=given):
             with self.assertRaises(flags.Error) as caught:
-              parsed(define, *required, given)
+              helpers.parsed(define, *required, given)
             text = str(caught.exception)
             self.assertIn('--' + name, text)
             self.assertRegex(
@@ -138,35 +161,81 @@ class ConfigTest(absltest.TestCase):
               r'\d|positive|non-negative|finite',
             )
 
+  def test_every_command_is_known_here(self):
+    modules = [
+      path.stem
+      for path in (helpers.ROOT / 'graph_resnet9').glob('*.py')
+      if re.search(r'^def main\(', path.read_text(), re.MULTILINE)
+    ]
+    self.assertCountEqual(modules, [*COMMANDS, '__main__'])
+
+
+class FlagfileTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.dir = self.create_tempdir()
+
+  def test_gives_back_exactly_what_it_was_written_from(self):
+    """Random values of every flag, floats with all their digits."""
+    for seed in range(50):
+      settings = random_settings(seed).replace(train_dir=self.dir.full_path)
+      path = self.dir.create_file(
+        'flags.txt', flagfile.text(settings)
+      ).full_path
+      with self.subTest(seed=seed):
+        self.assertEqual(flagfile.read(self.dir.full_path), settings)
+        by_absl = helpers.settings(flagfile=path, train_dir=self.dir.full_path)
+        self.assertEqual(by_absl, settings)
+
+  def test_knots_that_differ_in_the_eighth_digit_stay_apart(self):
+    settings = helpers.settings(
+      train_dir=self.dir.full_path,
+      lr_epochs='0,1.0000001,1.0000002',
+      lr_values='0,0.12345678,0',
+    )
+    self.dir.create_file('flags.txt', flagfile.text(settings))
+    self.assertEqual(flagfile.read(self.dir.full_path), settings)
+
+  def test_damaged_flags_txt_is_named(self):
+    for text in (
+      '--width=many',
+      '--no_such_flag',
+      '--flagfile=/dev/zero',
+      '--' + 'x' * 5000,
+    ):  # absl looks for similar names, recursively.
+      self.dir.create_file('flags.txt', text + '\n')
+      with (
+        self.subTest(text[:20]),
+        self.assertRaisesRegex(UserError, 'flags.txt: not a flagfile'),
+      ):
+        flagfile.read(self.dir.full_path)
+    self.assertIsNone(flagfile.read(os.path.join(self.dir.full_path, 'x')))
+
 
 class RecipesTest(absltest.TestCase):
   def test_every_recipe_parses_and_says_how_it_is_used(self):
     self.assertGreaterEqual(len(RECIPES), 3)
     for path in RECIPES:
       with self.subTest(path.name):
-        parsed(
-          config.define_train_flags, '--train_dir=d', '--flagfile=%s' % path
-        )
+        helpers.settings(train_dir='d', flagfile=path)
         self.assertIn(' --recipe=' + path.stem, path.read_text())
 
   def test_recipe_is_its_flagfile(self):
     for path in RECIPES:
-      one, other = (
-        config.read(
-          options.Train, parsed(config.define_train_flags, '--train_dir=d', arg)
-        )
-        for arg in ('--recipe=' + path.stem, '--flagfile=%s' % path)
-      )
       with self.subTest(path.stem):
         # Flagfiles have precedence over what stands before them.
-        self.assertEqual(one, other._replace(train_dir='d'))
+        self.assertEqual(
+          helpers.settings(train_dir='d', recipe=path.stem),
+          helpers.settings(train_dir='d', flagfile=path).replace(train_dir='d'),
+        )
 
   def test_flags_beside_a_recipe_have_precedence(self):
+    define = train_flags.Train.define
     for args in (
       ['--width=5', '--recipe=cluster_async', '--flip=false'],
       ['--recipe=cluster_async', '--noflip', '--width=5'],
     ):
-      got = config.read(options.Train, parsed(config.define_train_flags, *args))
+      got = train_flags.Train.read(helpers.parsed(define, *args))
       self.assertEqual(
         (got.model.width, got.augment.flip, got.optimizer.lr_values),
         (5, False, (0, 0.1, 0)),
@@ -174,24 +243,23 @@ class RecipesTest(absltest.TestCase):
       self.assertEqual(got.train_dir, '/tmp/graph_resnet9/cluster_async')
 
   def test_recipe_sets_switches_and_what_the_command_has(self):
-    values = parsed(config.define_benchmark_flags, '--recipe=quickstart')
+    define = train_flags.Recipe.define
+    values = helpers.parsed(define, '--recipe=quickstart')
     self.assertEqual(values['width'].value, 16)
-    values = parsed(config.define_benchmark_flags, '--recipe=fast10')
+    values = helpers.parsed(define, '--recipe=fast10')
     self.assertIs(values['train_gamma'].value, False)
     self.assertIs(values['whitening'].value, True)
     with self.assertRaisesRegex(flags.Error, '--recipe=fast.*fast10'):
-      parsed(config.define_train_flags, '--recipe=fast')
+      helpers.parsed(define, '--recipe=fast')
 
   def test_dawn24_is_the_published_recipe(self):
     """davidcpage/cifar10-fast, dawn.py; also the defaults of the flags."""
     path = helpers.ROOT / 'flags' / 'dawn24.flags'
-    for args in ([], ['--flagfile=%s' % path]):
-      settings = config.read(
-        options.Train, parsed(config.define_train_flags, '--train_dir=d', *args)
-      )
+    for given in (dict(), dict(flagfile=path)):
+      settings = helpers.settings(train_dir='d', **given)
       self.assertEqual(
         settings.optimizer,
-        options.Optimizer(
+        train_flags.Optimizer(
           label_smoothing=0,
           epochs=24,
           lr_epochs=(0, 5, 24),
@@ -207,10 +275,9 @@ class RecipesTest(absltest.TestCase):
       )
       self.assertEqual(
         settings.model,
-        options.Model(
+        train_flags.Model(
           width=64,
           precision='float32',
-          conv='auto',
           logit_scale=0.125,
           activation='relu',
           pool_before_bn=False,
@@ -219,7 +286,10 @@ class RecipesTest(absltest.TestCase):
           **MODEL,
         ),
       )
-      self.assertEqual(settings.augment, options.Augment(4, True, 8, **AUGMENT))
+      self.assertEqual(
+        settings.augment,
+        train_flags.Augment(pad=4, flip=True, cutout=8, **AUGMENT),
+      )
       self.assertEqual(
         (settings.batches.batch_size, settings.ghost_batch, settings.mirrored),
         (512, 0, False),
@@ -227,16 +297,12 @@ class RecipesTest(absltest.TestCase):
 
   def test_fast10_is_the_published_recipe(self):
     """davidcpage/cifar10-fast, new_dawn.py and bag_of_tricks.ipynb."""
-    path = helpers.ROOT / 'flags' / 'fast10.flags'
-    settings = config.read(
-      options.Train,
-      parsed(
-        config.define_train_flags, '--train_dir=d', '--flagfile=%s' % path
-      ),
+    settings = helpers.settings(
+      train_dir='d', flagfile=helpers.ROOT / 'flags' / 'fast10.flags'
     )
     self.assertEqual(
       settings.optimizer,
-      options.Optimizer(
+      train_flags.Optimizer(
         label_smoothing=0.2,
         epochs=10,
         lr_epochs=(0, 2, 8, 10),
@@ -250,13 +316,15 @@ class RecipesTest(absltest.TestCase):
         **OPTIMIZER,
       ),
     )
-    self.assertEqual(settings.augment, options.Augment(4, True, 0, **AUGMENT))
+    self.assertEqual(
+      settings.augment,
+      train_flags.Augment(pad=4, flip=True, cutout=0, **AUGMENT),
+    )
     self.assertEqual(
       settings.model,
-      options.Model(
+      train_flags.Model(
         width=64,
         precision='float32',
-        conv='auto',
         logit_scale=1 / 16,
         activation='celu',
         pool_before_bn=True,
@@ -270,23 +338,9 @@ class RecipesTest(absltest.TestCase):
       (512, 32, True),
     )
 
-  def test_ghost_batches_of_plain_ops_are_refused(self):
-    with self.assertRaisesRegex(flags.Error, '--nobn_fused: ghost batches'):
-      parsed(
-        config.define_train_flags,
-        '--train_dir=d',
-        '--ghost_batch=32',
-        '--nobn_fused',
-      )
-
   def test_ghost_batches_must_divide_the_batch(self):
     with self.assertRaisesRegex(flags.Error, 'multiple of --ghost_batch'):
-      parsed(
-        config.define_train_flags,
-        '--train_dir=d',
-        '--batch_size=500',
-        '--ghost_batch=32',
-      )
+      helpers.settings(train_dir='d', batch_size=500, ghost_batch=32)
 
 
 if __name__ == '__main__':

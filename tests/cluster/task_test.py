@@ -7,7 +7,6 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.cli import settings as options
 from graph_resnet9.cluster import servers as cluster
 from graph_resnet9.cluster import sockets
 from graph_resnet9.cluster import task
@@ -18,7 +17,7 @@ HOSTS = dict(ps_hosts='a:1,b:2', worker_hosts='c:3,d:4,e:5')
 
 
 def of_flags(environment=None, **flags):
-  settings = helpers.settings(options.Train, train_dir='-', **flags)
+  settings = helpers.settings(train_dir='-', **flags)
   return task.task_of(settings.cluster, environment or {})
 
 

@@ -12,7 +12,6 @@ from absl.testing import parameterized
 from matplotlib import figure
 import numpy as np
 
-from graph_resnet9.cli import settings as options
 from graph_resnet9.demos import cases as demos
 from graph_resnet9.demos import gallery
 from graph_resnet9.demos import report
@@ -150,19 +149,7 @@ class RunnerTest(absltest.TestCase):
       with contextlib.redirect_stdout(stdout):
         held = runner.run(
           ['fake'],
-          options.Demo(
-            **{
-              **dict(
-                list=False,
-                case='fake',
-                out_dir='',
-                seed=0,
-                data_dir='',
-                fast=True,
-              ),
-              **flags,
-            }
-          ),
+          **{**dict(out_dir='', seed=0, data_dir='', fast=True), **flags},
         )
     return held, stdout.getvalue()
 

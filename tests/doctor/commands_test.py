@@ -11,7 +11,6 @@ import pathlib
 import shutil
 import tempfile
 
-from absl import flags
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
@@ -21,18 +20,12 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9 import diagnose
 from graph_resnet9 import lint
 from graph_resnet9 import recalibrate
-from graph_resnet9.cli import config
-from graph_resnet9.cli import doctor_flags
 from graph_resnet9.doctor.measure import session as subject
 from graph_resnet9.errors import UserError
 from tests import helpers
 from tests.doctor import small_graphs
 
-COMMANDS = {
-  'lint': (lint, doctor_flags.define_lint_flags),
-  'diagnose': (diagnose, doctor_flags.define_diagnose_flags),
-  'recalibrate': (recalibrate, doctor_flags.define_recalibrate_flags),
-}
+COMMANDS = {'lint': lint, 'diagnose': diagnose, 'recalibrate': recalibrate}
 VALUES = small_graphs.examples(4)
 HERE = 'tests.doctor.commands_test:'
 
@@ -114,14 +107,10 @@ def norm(x):
 
 def run(name, **values):
   """Runs a command's main in this process; returns (exit code, stdout)."""
-  module, define = COMMANDS[name]
-  flag_values = flags.FlagValues()
-  define(flag_values)
-  flag_values([name] + helpers.arguments(**values))
-  read = config.read
+  module = COMMANDS[name]
   stdout = io.StringIO()
   with absltest.mock.patch.object(
-    config, 'read', lambda kind: read(kind, flag_values)
+    module, 'FLAGS', helpers.parsed(module.define_flags, **values)
   ):
     with contextlib.redirect_stdout(stdout):
       code = module.main()

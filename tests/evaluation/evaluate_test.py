@@ -6,7 +6,6 @@ from absl.testing import absltest
 import numpy as np
 
 from graph_resnet9 import files
-from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import confusion
 from graph_resnet9.evaluation import evaluate as evaluation
@@ -28,7 +27,7 @@ class EvaluationTest(absltest.TestCase):
       'shuffle': 'none',
       **values,
     }
-    return evaluation.evaluate(helpers.settings(options.Eval, **values))
+    return helpers.evaluate(**values)
 
   def test_counts_every_example_once_whatever_the_batches(self):
     summary, reference, _ = self.evaluate(batch_size=100)

@@ -11,10 +11,8 @@ from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from graph_resnet9.cli import flagfile
 from graph_resnet9.errors import UserError
-from graph_resnet9.evaluation import evaluate as evaluation
 from graph_resnet9.evaluation import saved_model
 from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import synthetic
@@ -34,16 +32,11 @@ print(outputs['class_names'][0].numpy().decode())
 """
 
 
-def exported(folder, train_dir, step, **values):
-  """Exports a checkpoint of a tiny run; returns (summary, options.Train)."""
+def exported(folder, train_dir, step, weights='auto', **values):
+  """Exports a checkpoint of a tiny run; returns (summary, settings)."""
   prefix = '%s/model.ckpt-%d' % (train_dir, step)
-  run = config.read_flagfile(str(train_dir))
-  summary = saved_model.export(
-    helpers.settings(
-      options.Export, checkpoint=prefix, export_dir=folder, **values
-    ),
-    run,
-  )
+  run = flagfile.read(str(train_dir))
+  summary = saved_model.export(prefix, folder, run.replace(**values), weights)
   return summary, run
 
 
@@ -84,17 +77,14 @@ class SavedModelTest(absltest.TestCase):
 
   def agrees_with_eval(self, folder, checkpoint, **values):
     """The same confusion matrix; the loss by its probabilities within 1e-6."""
-    summary, result, _ = evaluation.evaluate(
-      helpers.settings(
-        options.Eval,
-        checkpoint=str(checkpoint),
-        width=4,
-        batch_size=EXAMPLES,
-        test_examples=EXAMPLES,
-        dataset='synthetic',
-        shuffle='none',
-        **values,
-      )
+    summary, result, _ = helpers.evaluate(
+      checkpoint,
+      width=4,
+      batch_size=EXAMPLES,
+      test_examples=EXAMPLES,
+      dataset='synthetic',
+      shuffle='none',
+      **values,
     )
     found = self.predict(folder, self.data.images)
     confusion = np.zeros_like(result.confusion)
@@ -129,16 +119,11 @@ class SavedModelTest(absltest.TestCase):
     self.assertLen(losses, 3)
 
   def test_precision_of_the_training(self):
-    run = self.run_settings._replace(
-      model=self.run_settings.model._replace(precision='bfloat16')
+    run = self.run_settings.replace(
+      model=self.run_settings.model.replace(precision='bfloat16')
     )
     prefix = str(self.done / 'model.ckpt-16')
-    saved_model.export(
-      helpers.settings(
-        options.Export, checkpoint=prefix, export_dir=self.dir / 'e'
-      ),
-      run,
-    )
+    saved_model.export(prefix, self.dir / 'e', run, 'auto')
     self.agrees_with_eval(self.dir / 'e', prefix, precision='bfloat16')
 
   def test_class_names_are_those_of_the_classes(self):
@@ -331,12 +316,10 @@ class SavedModelTest(absltest.TestCase):
 
     with self.assertRaisesRegex(UserError, 'not this one'):
       saved_model.export(
-        helpers.settings(
-          options.Export,
-          checkpoint=str(self.done / 'model.ckpt-16'),
-          export_dir=self.dir / 'new',
-        ),
+        str(self.done / 'model.ckpt-16'),
+        self.dir / 'new',
         self.run_settings,
+        'auto',
         check,
       )
     self.assertEqual(list(self.dir.iterdir()), [])

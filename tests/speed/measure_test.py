@@ -5,12 +5,10 @@ import importlib.util
 import json
 from unittest import mock
 
-from absl import flags
 from absl.testing import absltest
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
 from graph_resnet9.model import resnet9
 from graph_resnet9.speed import measure as speed
@@ -87,24 +85,19 @@ class SpeedTest(absltest.TestCase):
   @absltest.skipUnless(importlib.util.find_spec('torch'), 'needs PyTorch')
   def test_pytorch_has_the_same_parameters_and_takes_the_step(self):
     torch = torch_peer.load()
-    flag_values = flags.FlagValues()
-    config.define_benchmark_flags(flag_values)
     for recipe in ('dawn24', 'fast10'):
-      flag_values(
-        [
-          'benchmark',
-          '--flagfile=%s' % (helpers.ROOT / 'flags' / (recipe + '.flags')),
-          '--width=8',
-          '--batch_size=64',
-        ]
+      settings = helpers.settings(
+        train_flags.Recipe,
+        flagfile=helpers.ROOT / 'flags' / (recipe + '.flags'),
+        width=8,
+        batch_size=64,
       )
-      settings = config.read(options.Benchmark, flag_values)
       network = torch_peer._network(  # pylint: disable=protected-access
         torch, settings.model, settings.ghost_batch
       )
       with tf.Graph().as_default():
         resnet9.logits(
-          tf.zeros([64, 32, 32, 3]), training=True, **settings.model._asdict()
+          tf.zeros([64, 32, 32, 3]), training=True, **settings.model
         )
         ours = sum(v.shape.num_elements() for v in tf.trainable_variables())
       theirs = sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -37,8 +37,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.checkpoints import choose as checkpoints
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from graph_resnet9.cli import flagfile
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import saved_model
 from graph_resnet9.inputs import dataset
@@ -383,21 +382,19 @@ class FullSize(Format):
 class FlagFile(Format):
   def prepare(self):
     self.goods = [
-      config.flagfile_text(
-        helpers.settings(options.Train, train_dir='x', **values)
-      ).encode()
+      flagfile.text(helpers.settings(train_dir='x', **values)).encode()
       for values in ({}, dict(helpers.TINY, capacity=512))
     ]
 
   def damage(self, chance):
     self.write(
       damaged(chance.choice(self.goods), chance) if chance else self.goods[0],
-      config.FLAGFILE,
+      flagfile.NAME,
     )
-    return self.path(config.FLAGFILE)
+    return self.path(flagfile.NAME)
 
   def read(self):
-    assert config.flagfile_text(config.read_flagfile(self.folder))
+    assert flagfile.text(flagfile.read(self.folder))
 
 
 class Metrics(Format):

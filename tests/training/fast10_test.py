@@ -10,15 +10,13 @@ from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from graph_resnet9.cli import flagfile
 from graph_resnet9.doctor.lint import rules as graph_lint
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import evaluate as evaluation
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import queues
-from graph_resnet9.training import rebuilt
 from graph_resnet9.training import rows as report
 from graph_resnet9.training import xla
 from tests import helpers
@@ -53,14 +51,14 @@ class Fast10Test(absltest.TestCase):
     cls.done = pathlib.Path(scratch) / 'fast10'
     cls.code, cls.lines = helpers.train(cls.done, **FAST10)
 
-  def evaluate(self, **values):
+  def evaluate(self, mirrored, weights='auto'):
     """eval of the run: its flags, but those given; returns the summary."""
-    saved = config.read_flagfile(str(self.done))
-    settings = rebuilt.eval_settings(
-      saved, str(self.done / 'model.ckpt-8'), 'moving'
-    )
     return evaluation.evaluate(
-      settings._replace(**{'weights': 'auto', **values})
+      str(self.done / 'model.ckpt-8'),
+      flagfile.read(str(self.done)).replace(mirrored=mirrored),
+      'test',
+      'moving',
+      weights,
     )[0]
 
   def test_row_is_of_the_averages_on_image_and_mirror_image(self):
@@ -83,14 +81,8 @@ class Fast10Test(absltest.TestCase):
   def test_averages_that_are_not_there_are_named(self):
     plain = helpers.finished_run()[0]
     with self.assertRaisesRegex(UserError, 'holds no variable .*' + AVERAGE):
-      evaluation.evaluate(
-        helpers.settings(
-          options.Eval,
-          checkpoint=str(plain / 'model.ckpt-16'),
-          width=4,
-          dataset='synthetic',
-          weights='average',
-        )
+      helpers.evaluate(
+        plain / 'model.ckpt-16', width=4, dataset='synthetic', weights='average'
       )
 
   def test_checkpoint_holds_an_average_of_every_weight_and_statistic(self):
@@ -145,7 +137,7 @@ class Fast10Test(absltest.TestCase):
       .randint(256, size=[6, 32, 32, 3])
       .astype(np.uint8)
     )
-    model = config.read_flagfile(str(self.done)).model
+    model = flagfile.read(str(self.done)).model
     losses = []
     with tf.Graph().as_default(), tf.Session() as session:
       for pixels in (images, images[:, :, ::-1]):

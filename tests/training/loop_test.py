@@ -12,10 +12,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.checkpoints import choose as checkpoints
-from graph_resnet9.cli import config
-from graph_resnet9.cli import settings as options
+from graph_resnet9.cli import flagfile
 from graph_resnet9.errors import UserError
-from graph_resnet9.evaluation import evaluate as evaluation
 from graph_resnet9.model import winograd
 from graph_resnet9.training import hooks
 from graph_resnet9.training import loop as training
@@ -55,16 +53,13 @@ class TrainingTest(absltest.TestCase):
 
   def test_row_agrees_with_eval_of_the_checkpoint(self):
     row = report.read_rows(self.done)[-1]
-    summary, _, _ = evaluation.evaluate(
-      helpers.settings(
-        options.Eval,
-        checkpoint=str(self.done / 'model.ckpt-16'),
-        dataset='synthetic',
-        width=4,
-        test_examples=100,
-        batch_size=7,
-        shuffle='none',
-      )
+    summary, _, _ = helpers.evaluate(
+      self.done / 'model.ckpt-16',
+      dataset='synthetic',
+      width=4,
+      test_examples=100,
+      batch_size=7,
+      shuffle='none',
     )
     self.assertEqual(summary['step'], 16)
     self.assertEqual(summary['accuracy'], row.test_accuracy)
@@ -84,8 +79,8 @@ class TrainingTest(absltest.TestCase):
         self.assertGreater(np.abs(value - initial).min(), 0, name)
 
   def test_flags_txt_reproduces_the_run(self):
-    saved = config.read_flagfile(str(self.done))
-    training.train(saved._replace(train_dir=str(self.dir)))
+    saved = flagfile.read(str(self.done))
+    training.train(saved.replace(train_dir=str(self.dir)))
     self.assertEqual(
       helpers.differing(
         self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'
@@ -95,11 +90,11 @@ class TrainingTest(absltest.TestCase):
 
   def test_a_run_may_go_on_with_the_other_convolutions(self):
     self.assertEqual(
-      config.read_flagfile(str(self.done)).model.conv, winograd.chosen('auto')
+      flagfile.read(str(self.done)).model.conv, winograd.chosen('auto')
     )
     self.stop_at(5, signal.SIGTERM, conv='direct')
     self.assertEqual(helpers.train(self.dir, conv='winograd')[0], 0)
-    self.assertEqual(config.read_flagfile(str(self.dir)).model.conv, 'winograd')
+    self.assertEqual(flagfile.read(str(self.dir)).model.conv, 'winograd')
     self.assertLen(report.read_rows(self.dir), 2)
 
   def test_summaries_are_there_for_tensorboard(self):

@@ -11,7 +11,6 @@ from absl.testing import parameterized
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import kernels
 
-from graph_resnet9.cli import settings as options
 from graph_resnet9.inputs import dataset
 from graph_resnet9.training import graph as training_graph
 from tests import helpers
@@ -66,9 +65,7 @@ def runs_on_gpu(op):
 )
 class PlacementTest(parameterized.TestCase):
   def step_ops(self, **values):
-    settings = helpers.settings(
-      options.Train, **{**helpers.TINY, **values}, train_dir='-'
-    )
+    settings = helpers.settings(**{**helpers.TINY, **values}, train_dir='-')
     with tempfile.TemporaryDirectory() as scratch:
       graph = training_graph.build(settings, dataset.find('synthetic'), scratch)
     return ancestors(graph.train_op)

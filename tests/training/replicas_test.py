@@ -8,7 +8,6 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.cli import settings as options
 from graph_resnet9.doctor.lint import rules as graph_lint
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import augment
@@ -25,7 +24,7 @@ TWO = training_graph.Replica(towers=('/cpu:0', '/cpu:1'))
 
 def build(replica=training_graph.Replica(), **flags):
   settings = helpers.settings(
-    options.Train, **{**helpers.TINY, **PLAIN, **flags}, train_dir='-'
+    **{**helpers.TINY, **PLAIN, **flags}, train_dir='-'
   )
   with tempfile.TemporaryDirectory() as scratch:
     return training_graph.build(settings, SOURCE, scratch, replica)
@@ -215,7 +214,7 @@ class ReplicasTest(parameterized.TestCase):
 
   def images_of_an_epoch(self, replica, **flags):
     settings = helpers.settings(
-      options.Train, **{**helpers.TINY, **PLAIN, **flags}, train_dir='-'
+      **{**helpers.TINY, **PLAIN, **flags}, train_dir='-'
     )
     with tempfile.TemporaryDirectory() as scratch:
       batch = training_graph.input_batch(settings, SOURCE, scratch, replica)

@@ -10,7 +10,6 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.cli import settings as options
 from graph_resnet9.inputs import dataset
 from graph_resnet9.training import graph as training_graph
 from graph_resnet9.training import loop as training
@@ -220,9 +219,7 @@ class GapTest(parameterized.TestCase):
     dict(update_ops='none'),
   )
   def test_gap_is_that_of_numpy_before_the_update(self, **flags):
-    settings = helpers.settings(
-      options.Train, **{**helpers.TINY, **flags}, train_dir='-'
-    )
+    settings = helpers.settings(**{**helpers.TINY, **flags}, train_dir='-')
     with (
       tf.Graph().as_default() as graph,
       tempfile.TemporaryDirectory() as scratch,
@@ -275,7 +272,7 @@ class GapTest(parameterized.TestCase):
         self.assertEqual(set(moving_mean), {0.0})
 
   def test_summaries_alone_change_no_variable(self):
-    settings = helpers.settings(options.Train, **helpers.TINY, train_dir='-')
+    settings = helpers.settings(**helpers.TINY, train_dir='-')
     with tf.Graph().as_default(), tempfile.TemporaryDirectory() as scratch:
       built = training_graph.build(settings, dataset.find('synthetic'), scratch)
       everything = [

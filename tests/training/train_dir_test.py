@@ -11,7 +11,6 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from graph_resnet9.cli import settings as options
 from graph_resnet9.errors import UserError
 from graph_resnet9.model import winograd
 from graph_resnet9.training import train_dir
@@ -25,7 +24,7 @@ class TrainDirTest(absltest.TestCase):
 
   def opened(self):
     return train_dir.opened(
-      helpers.settings(options.Train, train_dir=str(self.dir), **helpers.TINY)
+      helpers.settings(train_dir=str(self.dir), **helpers.TINY)
     )
 
   def test_second_one_is_told_directory_and_process(self):
@@ -44,10 +43,13 @@ class TrainDirTest(absltest.TestCase):
   def test_started_programs_do_not_keep_the_lock(self):
     with self.opened():
       child = subprocess.Popen(
-        [sys.executable, '-c', 'input()'],
+        [sys.executable, '-c', 'print(flush=True); input()'],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         close_fds=False,
       )
+      # The kernel closes descriptors after Popen has returned, at times.
+      child.stdout.readline()
     with self.opened():
       pass
     child.communicate(b'\n')
@@ -89,8 +91,7 @@ class TrainDirTest(absltest.TestCase):
 
   def conv_of(self, resumed, **values):
     return train_dir.conv_of(
-      helpers.settings(options.Train, train_dir=str(self.dir), **values),
-      resumed,
+      helpers.settings(train_dir=str(self.dir), **values), resumed
     )
 
   def test_a_resume_takes_the_convolutions_of_the_run(self):
