@@ -13,7 +13,6 @@ and accuracy by moving, batch and recalibrated statistics. Exit code 0: healthy;
 """
 
 import os
-import tempfile
 
 from absl import flags
 
@@ -50,7 +49,7 @@ def main():
     else rebuilt.settings_of(prefix, FLAGS.data_dir)
   )
   scores = []
-  with tempfile.TemporaryDirectory() as scratch:
+  with files.scratch_dir() as scratch:
     if run:
       examined = subject.of_graph(*rebuilt.graph(run, scratch))
     else:
@@ -80,8 +79,8 @@ def main():
           )
         )
   if FLAGS.png:
-    with files.replacing(FLAGS.png) as temporary:
-      diagnosis.draw(temporary, result, prefix)
+    with files.replacing(FLAGS.png) as f:
+      diagnosis.draw(f, result, prefix)
   if FLAGS.json:
     print(diagnosis.to_json(result, scores))
   else:

@@ -1,22 +1,97 @@
-"""Files and directories of results: complete, or as they were."""
+"""Files and directories: results complete or as they were, and no surprises.
+
+What is to be read is a regular file: a pipe would hang until somebody writes
+into it. What is to be written is a new file: a link that somebody has planted
+under its name is not followed.
+"""
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 
 from graph_resnet9.errors import UserError
 
 
+def open_regular(path):
+  """Opens a regular file to read its bytes.
+
+  Raises:
+    OSError: as of open(), and if it is a pipe, a device or a socket.
+    ValueError: as of open(): a name that no file can have.
+  """
+  _check_regular(os.stat(path), path)  # To open a device may already do much.
+  f = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 'rb')
+  try:
+    _check_regular(os.fstat(f.fileno()), path)
+  except OSError:
+    f.close()
+    raise
+  return f
+
+
+def check_regular(path):
+  """Raises OSError if there is something else than a regular file."""
+  with contextlib.suppress(FileNotFoundError):
+    _check_regular(os.stat(path), path)
+
+
+def _check_regular(status, path):
+  for is_kind, name in (
+    (stat.S_ISFIFO, 'a named pipe'),
+    (stat.S_ISSOCK, 'a socket'),
+    (stat.S_ISCHR, 'a device'),
+    (stat.S_ISBLK, 'a device'),
+  ):
+    if is_kind(status.st_mode):
+      raise OSError(errno.EINVAL, '%s, where a file belongs' % name, path)
+  if stat.S_ISDIR(status.st_mode):
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+
+
+def open_own(path):
+  """Opens a file of our own to read and write, where it is; makes it.
+
+  Raises:
+    OSError: as of open(), and if it is a link or no regular file.
+  """
+  flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+  try:
+    handle = os.open(path, flags, 0o666)
+  except OSError as e:
+    if e.errno == errno.ELOOP:
+      e.strerror = 'a symbolic link, which could lead anywhere; remove it'
+    raise
+  f = open(handle, 'r+b')
+  try:
+    _check_regular(os.fstat(handle), path)
+  except OSError:
+    f.close()
+    raise
+  return f
+
+
+def is_still(f, path):
+  """Whether `path` is the open file f, and not gone or another one."""
+  with contextlib.suppress(OSError):
+    return os.path.samestat(os.fstat(f.fileno()), os.lstat(path))
+  return False
+
+
 @contextlib.contextmanager
 def replacing(path):
-  """Gives a temporary name to write, and moves that into place at the end.
+  """Gives a new binary file to write, and moves it into place at the end.
 
   Raises:
     UserError: the disk refuses it; the file at `path` is as it was.
   """
   temporary = path + '.tmp'
   try:
-    yield temporary
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(temporary)
+    with open(temporary, 'xb') as f:  # A new one: not through a link.
+      yield f
     os.replace(temporary, path)
   except OSError as e:
     with contextlib.suppress(OSError):
@@ -25,9 +100,9 @@ def replacing(path):
 
 
 def write(path, text):
-  """Writes a text file; raises UserError as `replacing` does."""
-  with replacing(path) as temporary, open(temporary, 'w') as f:
-    f.write(text)
+  """Writes a text file in UTF-8; raises UserError as `replacing` does."""
+  with replacing(path) as f:
+    f.write(text.encode())
 
 
 def check_png(flag, path):
@@ -43,12 +118,53 @@ def make_dir(flag, path):
   """Makes a directory, or checks that files can be written into it.
 
   Raises:
-    UserError: it cannot; names the flag.
+    UserError: it cannot, or was put there by somebody else; names the flag.
   """
   try:
     os.makedirs(path, exist_ok=True)
+    _check_owners(flag, path)
     tempfile.TemporaryFile(dir=path).close()
   except OSError as e:
     raise UserError(
       '%s=%s: cannot be written: %s' % (flag, path, e.strerror)
     ) from None
+
+
+def _check_owners(flag, path):
+  """Raises UserError if a stranger has made a part of the path.
+
+  In /tmp anybody can make the directory first that a manual names, and what is
+  written there is then his to read, to change and to lead elsewhere.
+  """
+  for folder in (os.path.abspath(path), os.path.realpath(path)):
+    while folder != os.path.dirname(folder):
+      parent = os.stat(os.path.dirname(folder))
+      owner = os.lstat(folder).st_uid
+      if parent.st_mode & stat.S_IWOTH and owner not in (
+        0,
+        os.geteuid(),
+        parent.st_uid,
+      ):
+        raise UserError(
+          '%s=%s: %s was made by another user (id %d), where anybody may make '
+          'a directory; give another %s' % (flag, path, folder, owner, flag)
+        )
+      folder = os.path.dirname(folder)
+
+
+@contextlib.contextmanager
+def scratch_dir():
+  """The name of a directory that is removed at the end.
+
+  Raises:
+    UserError: the system has no room for one.
+  """
+  try:
+    scratch = tempfile.TemporaryDirectory()
+  except OSError as e:
+    raise UserError(
+      'no temporary directory: %s; name one with room in the variable TMPDIR'
+      % e.strerror
+    ) from None
+  with scratch as folder:
+    yield folder

@@ -5,6 +5,7 @@ once, and --verbosity decides what TensorFlow may say while it loads. For that
 reason commands import the modules that need TensorFlow inside main.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -39,6 +40,9 @@ def run(main, define_flags, error_code=1, takes_files=False):
       flags or behind them.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+  _open_streams()
+  if sys.flags.optimize > 1:
+    _fail(name, 'python -OO: tf-keras needs its docstrings; leave -OO', 2)
 
   def parse(argv):
     try:
@@ -47,6 +51,7 @@ def run(main, define_flags, error_code=1, takes_files=False):
         raise flags.Error('no files given; see --help')
       if not takes_files and len(rest) > 1:
         raise flags.Error('%r is no flag; see --help' % rest[1])
+      _check_text()
       return rest
     except flags.Error as e:
       _fail(name, e, error_code)
@@ -64,11 +69,14 @@ def run(main, define_flags, error_code=1, takes_files=False):
       _fail(name, e, error_code)
     except KeyboardInterrupt:
       _fail(name, 'interrupted', 130)
-    except BrokenPipeError:
-      # The reader of stdout went away, as in `... | head`. Python would
-      # complain once more when it flushes at exit.
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-      return 141
+    except OSError as e:
+      if not hasattr(e, 'stream'):
+        raise
+      _give_up_lost_streams()
+      if isinstance(e, BrokenPipeError):
+        return 141  # The reader of stdout went away, as in `... | head`.
+      text = '%s: cannot be written: %s' % (e.stream, e.strerror)
+      _fail(name, text, error_code)
 
   define_flags()
   if takes_files:
@@ -78,8 +86,79 @@ def run(main, define_flags, error_code=1, takes_files=False):
 
 def _fail(name, error, code):
   text = ' '.join(str(error).split())
-  print('%s: %s' % (name, text), file=sys.stderr, flush=True)
+  _give_up_lost_streams()
+  with contextlib.suppress(OSError):  # Nobody is left to be told.
+    print('%s: %s' % (name, text), file=sys.stderr, flush=True)
+  _give_up_lost_streams()
   sys.exit(code)
+
+
+def _open_streams():
+  """Opens standard streams that are closed, as for a daemon: on /dev/null.
+
+  Else the next files that are opened, a checkpoint or a lock, would be stdout
+  and stderr for all C++ code, and for Python there would be None.
+  """
+  for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+    try:
+      os.fstat(number)
+    except OSError:
+      os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # The lowest.
+    if getattr(sys, name) is None:
+      setattr(sys, name, open(number, 'r' if name == 'stdin' else 'w'))
+  _name_in_errors(sys.stdout, 'stdout')
+  _name_in_errors(sys.stderr, 'stderr')
+  logging.get_absl_handler().python_handler.stream = sys.stderr
+
+
+def _name_in_errors(stream, name):
+  """Gives every OSError of a stream an attribute `stream`, its name.
+
+  Otherwise nobody could tell that it is not of a file.
+  """
+
+  def named(method):
+    def call(*args):
+      try:
+        return method(*args)
+      except OSError as e:
+        e.stream = name
+        raise
+
+    return call
+
+  stream.write, stream.flush = named(stream.write), named(stream.flush)
+
+
+def _give_up_lost_streams():
+  """Turns streams that take no more to /dev/null.
+
+  Else what is left in their buffers is an error again when Python ends.
+  """
+  for stream in (sys.stdout, sys.stderr):
+    try:
+      stream.flush()
+    except OSError:
+      os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _check_text():
+  """Raises flags.Error if a flag is not one line of text.
+
+  flags.txt has a line for each, and TensorFlow takes names in UTF-8 only.
+  """
+  for name in flags.FLAGS:
+    values = flags.FLAGS[name].value
+    for value in values if isinstance(values, list) else [values]:
+      if isinstance(value, str) and (
+        len(value.splitlines()) > 1
+        or value != value.strip()
+        or value != value.encode(errors='replace').decode()
+      ):
+        raise flags.Error(
+          '--%s=%r: must be one line of UTF-8, without blanks around it'
+          % (name, value)
+        )
 
 
 def _load_tensorflow():

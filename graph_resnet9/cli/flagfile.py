@@ -1,14 +1,17 @@
 """flags.txt: the flags of a run, beside its checkpoints."""
 
+import io
 import os
 
 from absl import flags
 
+from graph_resnet9 import files
 from graph_resnet9.cli import settings
 from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
 
 NAME = 'flags.txt'
+_MAX_BYTES = 1 << 20
 
 
 def text(train_settings: train_flags.Train) -> str:
@@ -30,13 +33,14 @@ def read(folder: str) -> train_flags.Train | None:
     UserError: flags.txt cannot be read or parsed.
   """
   path = os.path.join(folder, NAME)
-  if not os.path.exists(path):
+  if not os.path.lexists(path):
     return None
   flag_values = flags.FlagValues()
   train_flags.Train.define(flag_values)
   try:
-    with open(path) as f:
-      lines = [line.rstrip('\n') for line in f if line.startswith('--')]
+    with files.open_regular(path) as f:
+      text_lines = io.StringIO(f.read(_MAX_BYTES).decode(), newline=None)
+    lines = [line.rstrip('\n') for line in text_lines if line.startswith('--')]
     if any(line.startswith('--flagfile') for line in lines):
       raise flags.Error('it refers to another flagfile')
     flag_values(['train', '--train_dir=' + folder] + lines)

@@ -60,8 +60,8 @@ def draw(path, title, outcome):
   )
   if outcome.draw:
     outcome.draw(canvas.add_subplot(grid[2, :]))
-  with files.replacing(path) as temporary:
-    canvas.savefig(temporary, format='png', dpi=100)
+  with files.replacing(path) as f:
+    canvas.savefig(f, format='png', dpi=100)
 
 
 def _names(arm):

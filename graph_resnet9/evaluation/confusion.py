@@ -41,5 +41,5 @@ def draw(path, counts, class_names, title):
     % (title, accuracy, counts.sum()),
     fontsize=10,
   )
-  with files.replacing(path) as temporary:
-    canvas.savefig(temporary, format='png', dpi=120)
+  with files.replacing(path) as f:
+    canvas.savefig(f, format='png', dpi=120)

@@ -1,11 +1,11 @@
 """Evaluation: every example once, in a graph of its own or beside training."""
 
-import tempfile
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9 import files
 from graph_resnet9.checkpoints import choose as checkpoints
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import batches as examples
@@ -118,7 +118,7 @@ def evaluate(prefix, settings, split, batch_norm, weights):
     UserError: no data, no checkpoint, or one of another network.
   """
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
-  with tempfile.TemporaryDirectory() as scratch, tf.Graph().as_default():
+  with files.scratch_dir() as scratch, tf.Graph().as_default():
     with tf.device('/cpu:0'):
       tf.train.get_or_create_global_step()
     batch, _, feed = examples.batch(settings, source, split, scratch, once=True)

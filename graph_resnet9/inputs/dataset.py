@@ -152,5 +152,19 @@ def record_files(source, split, folder, examples=0, order='file', share=(0, 1)):
     ], count
   data = load(source, split, examples, order, share)
   path = os.path.join(folder, split + '.bin')
-  formats.encode_records(data).tofile(path)
+  try:
+    with open(path, 'xb') as f:
+      f.write(formats.encode_records(data))
+  except OSError as e:
+    raise UserError(
+      '%s: cannot be written: %s; --input=records writes %d MB here, unless '
+      'the files of %s can be read as they are. Name a folder with room in the '
+      'variable TMPDIR'
+      % (
+        path,
+        e.strerror,
+        len(data.labels) * formats.RECORD_BYTES / 1e6 + 1,
+        formats.BINARY_FOLDER,
+      )
+    ) from None
   return [path], len(data.labels)

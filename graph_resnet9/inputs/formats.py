@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from graph_resnet9 import files
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import pickles
 
@@ -187,13 +188,13 @@ def read_layout(path, stems=TRAIN_STEMS + TEST_STEMS):
   suffix, decode = ('.bin', decode_records) if binary else ('', decode_pickle)
   if layout in (BINARY_ARCHIVE, PICKLE_ARCHIVE):
     folder = BINARY_FOLDER if binary else PICKLE_FOLDER
-    files = _archive_files(path, folder, [stem + suffix for stem in stems])
+    contents = _archive_files(path, folder, [stem + suffix for stem in stems])
   else:
-    files = (
+    contents = (
       (stem + suffix, _file_bytes(os.path.join(path, stem + suffix)))
       for stem in stems
     )
-  for name, data in files:
+  for name, data in contents:
     yield name.removesuffix('.bin'), decode(data, os.path.join(path, name))
 
 
@@ -202,7 +203,7 @@ def _file_bytes(path):
   if os.path.isdir(path):
     raise UserError('%s: a directory, where a data file belongs' % path)
   try:
-    with open(path, 'rb') as f:
+    with files.open_regular(path) as f:
       data = f.read(MAX_FILE_BYTES + 1)
   except FileNotFoundError:
     raise UserError(
@@ -257,6 +258,23 @@ class _Member(tarfile.TarInfo):
     return member
 
 
+def _open_archive(path):
+  """Opens an archive that is no larger than one of CIFAR-10 can be."""
+  try:
+    packed = files.open_regular(path)
+  except FileNotFoundError:
+    raise UserError('%s: missing' % path) from None
+  except OSError as e:
+    raise UserError('%s: cannot be read: %s' % (path, e.strerror)) from None
+  if os.fstat(packed.fileno()).st_size > MAX_PACKED_BYTES:
+    packed.close()
+    raise UserError(
+      '%s: over %d bytes, too large for a CIFAR-10 archive'
+      % (path, MAX_PACKED_BYTES)
+    )
+  return packed
+
+
 def _archive_files(path, folder, names):
   """Yields (name, bytes) of each of `names` under `folder` in a .tar.gz.
 
@@ -268,14 +286,10 @@ def _archive_files(path, folder, names):
     raise UserError('%s: a directory, where an archive belongs' % path)
   missing = set(names)
   try:
-    if os.path.getsize(path) > MAX_PACKED_BYTES:
-      raise UserError(
-        '%s: over %d bytes, too large for a CIFAR-10 archive'
-        % (path, MAX_PACKED_BYTES)
-      )
     # Not tarfile's own 'r|gz', which does not verify gzip's checksum.
     with (
-      gzip.open(path) as unpacked,
+      _open_archive(path) as packed,
+      gzip.open(packed) as unpacked,
       tarfile.open(
         fileobj=(stream := _Limited(unpacked)), mode='r|', tarinfo=_Member
       ) as archive,
@@ -313,8 +327,6 @@ def _archive_files(path, folder, names):
         pass
   except UserError:
     raise
-  except FileNotFoundError:
-    raise UserError('%s: missing' % path) from None
   # Hostile bytes make tarfile raise ValueError and RecursionError, too.
   except Exception as e:  # pylint: disable=broad-except
     raise UserError(

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9 import files
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import augment
 
@@ -104,7 +105,7 @@ def _silent():
 def _contents(path):
   """The bytes of a PNG or JPEG file; raises UserError."""
   try:
-    with open(path, 'rb') as f:
+    with files.open_regular(path) as f:
       contents = f.read(len(_PNG))
       if not contents.startswith((_PNG, _JPEG)):
         raise UserError(

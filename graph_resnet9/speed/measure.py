@@ -3,12 +3,12 @@
 import resource
 import statistics
 import sys
-import tempfile
 import time
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9 import files
 from graph_resnet9.inputs import dataset
 from graph_resnet9.speed import torch_peer
 from graph_resnet9.training import graph as training_graph
@@ -107,7 +107,7 @@ def measure(settings, started, steps, runs, compare_torch, list_ops):
   """
   peer = torch_peer.load() if compare_torch else None
   source = dataset.find(settings.data.dataset, settings.data.data_dir)
-  with tempfile.TemporaryDirectory() as scratch:
+  with files.scratch_dir() as scratch:
     with tf.Graph().as_default():
       graph = training_graph.build(
         settings,

@@ -7,7 +7,6 @@ all that is done once, or another worker.
 import contextlib
 import json
 import os
-import tempfile
 
 from absl import logging
 import tensorflow.compat.v1 as tf
@@ -82,7 +81,7 @@ def train(settings, more_hooks=()):
       cluster.joined(task, server),
       tf.Graph().as_default(),
       tf.device(tasks.device_setter(task)),
-      tempfile.TemporaryDirectory() as scratch,
+      files.scratch_dir() as scratch,
     ):
       graph = training_graph.build(
         settings, source, scratch, replica, restored=whole is not None

@@ -22,6 +22,7 @@ HEADER = (
   'total s',
 )
 _WIDTH = 10
+_MAX_LINE_BYTES = 1 << 16
 
 
 class Row(NamedTuple):
@@ -79,8 +80,11 @@ def read_rows(train_dir):
   """
   path = os.path.join(train_dir, METRICS)
   try:
-    with open(path, errors='replace') as f:
-      rows = [_row(line) for line in f]
+    with files.open_regular(path) as f:
+      rows = [
+        _row(line.decode(errors='replace'))
+        for line in iter(lambda: f.readline(_MAX_LINE_BYTES), b'')
+      ]
   except FileNotFoundError:
     return []
   except OSError as e:

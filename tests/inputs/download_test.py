@@ -1,15 +1,20 @@
 """Tests of graph_resnet9.inputs.download against a server of our own."""
 
 import concurrent.futures
+import contextlib
 import errno
+import fcntl
 import hashlib
 import http.server
+import itertools
 import os
+import resource
 import socket
 import ssl
 import struct
 import tempfile
 import threading
+import time
 from unittest import mock
 
 from absl.testing import absltest
@@ -231,7 +236,7 @@ class DownloadTest(parameterized.TestCase):
   )
   def test_network_error_while_reading_is_unreachable(self, error):
     response = mock.MagicMock(status=200, headers={})
-    response.read.side_effect = [BODY[:1000], error]
+    response.read1.side_effect = [BODY[:1000], error]
     with mock.patch('urllib.request.urlopen', return_value=response):
       with self.assertRaises(download.Unreachable):
         self.fetch()
@@ -245,14 +250,115 @@ class DownloadTest(parameterized.TestCase):
     self.assertLen(str(caught.exception).splitlines(), 1)
     self.assertEqual(self.server.ranges, [])
 
-  @absltest.skipUnless(os.path.exists('/dev/full'), 'needs /dev/full')
   def test_full_disk_is_an_error_of_the_user(self):
-    os.mkdir(os.path.dirname(self.path))
-    os.symlink('/dev/full', self.part)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, before[1]))
     with self.assertRaises(UserError) as caught:
       self.fetch()
-    self.assertIn(self.part, str(caught.exception))
+    self.assertIn('%s: cannot be written: ' % self.part, str(caught.exception))
     self.assertFalse(os.path.exists(self.path))
+
+  def test_planted_link_is_not_followed(self):
+    victim = os.path.join(self.folder, 'victim')
+    self.write(victim, b'mine')
+    os.mkdir(os.path.dirname(self.path))
+    os.symlink(victim, self.part)
+    with self.assertRaisesRegex(UserError, 'part: .*a symbolic link'):
+      self.fetch()
+    with open(victim, 'rb') as f:
+      self.assertEqual(f.read(), b'mine')
+
+  @parameterized.parameters(
+    b'HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\nx',
+    b'HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nxxxxx',
+    b'HTTP/1.1 200 OK\r\nContent-Length: ' + b'9' * 5000 + b'\r\n\r\nx',
+    b'HTTP/1.1 302 Found\r\nLocation: http://[bad/x\r\n\r\n',
+    'HTTP/1.1 302 Found\r\nLocation: http://x.invalid/ä\r\n\r\n'.encode(),
+    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nxxxxx',
+    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nxxxxx',
+    b'HTTP/1.1 999999 OK\r\n\r\n',
+    b'SSH-2.0-OpenSSH\r\n',
+    b'',
+  )
+  def test_answer_that_makes_no_sense_is_unreachable_in_one_line(self, answer):
+    with self.server_of([answer]) as url:
+      with self.assertRaises(download.Unreachable) as caught:
+        download.fetch(self.path, url, SHA256)
+    self.assertIn(url, str(caught.exception))
+    self.assertLen(str(caught.exception).splitlines(), 1)
+    self.assertFalse(os.path.exists(self.path))
+
+  def test_endless_body_ends(self):
+    head = b'HTTP/1.1 200 OK\r\n\r\n'
+    with (
+      mock.patch.object(download, 'MAX_BYTES', 1 << 20),
+      self.server_of(itertools.chain([head], itertools.repeat(BODY))) as url,
+    ):
+      with self.assertRaisesRegex(download.Unreachable, 'more than 1048576'):
+        download.fetch(self.path, url, SHA256)
+    self.assertLess(os.path.getsize(self.part), 2 << 20)
+
+  @parameterized.parameters(
+    (b'HTTP/1.1 200 OK\r\n\r\n', 'bytes in'),
+    (b'HTTP/1.1 200 OK\r\nX: ', 'no answer for'),
+    (b'', 'no answer for'),
+  )
+  def test_dripping_answer_ends(self, head, text):
+    drip = self.dripping(head)
+    with (
+      mock.patch.object(download, '_PATIENCE_SECS', 0.5),
+      self.server_of(drip) as url,
+    ):
+      with self.assertRaisesRegex(download.Unreachable, text):
+        download.fetch(self.path, url, SHA256)
+
+  def dripping(self, head):
+    yield head
+    while True:
+      time.sleep(0.05)
+      yield b'x'
+
+  @contextlib.contextmanager
+  def server_of(self, pieces):
+    """The URL of a server that answers with these bytes, whatever is asked."""
+    over = threading.Event()
+    listening = socket.create_server(('127.0.0.1', 0))
+
+    def serve():
+      connection, _ = listening.accept()
+      with connection, contextlib.suppress(OSError):
+        connection.recv(1 << 16)
+        for piece in pieces:
+          connection.sendall(piece)
+          if over.is_set():
+            break
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+      with listening:
+        yield 'http://127.0.0.1:%d/a' % listening.getsockname()[1]
+        over.set()
+    finally:
+      over.set()
+      thread.join()
+
+  def test_waiting_for_another_process_is_said(self):
+    os.mkdir(os.path.dirname(self.path))
+    with (
+      open(self.part, 'wb') as f,
+      concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+      fcntl.flock(f, fcntl.LOCK_EX)
+      with self.assertLogs('absl', 'WARNING') as logs:
+        waiting = pool.submit(self.fetch)
+        while not logs.output:
+          time.sleep(0.01)
+      fcntl.flock(f, fcntl.LOCK_UN)
+      waiting.result()
+    self.assertIn('%s: waiting for another' % self.part, logs.output[0])
+    self.assert_whole()
 
   def test_path_without_a_folder_is_in_the_current_one(self):
     self.addCleanup(os.chdir, os.getcwd())
