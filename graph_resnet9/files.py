@@ -7,11 +7,16 @@ under its name is not followed.
 
 import contextlib
 import errno
+import io
 import os
+import select
 import stat
 import tempfile
+import time
 
 from graph_resnet9.errors import UserError
+
+PIPE_SECS = 60
 
 
 def open_regular(path):
@@ -29,6 +34,42 @@ def open_regular(path):
     f.close()
     raise
   return f
+
+
+def open_input(path, limit):
+  """As open_regular, but opens a pipe, too, if all of it comes in a minute.
+
+  Args:
+    path: of a regular file or a pipe, as a shell's <(...) makes them.
+    limit: int, how many bytes of a pipe are read at most.
+  Raises:
+    OSError, ValueError: as open_regular, and if a pipe is too slow.
+  """
+  if not stat.S_ISFIFO(os.stat(path).st_mode):
+    return open_regular(path)
+  pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+  try:
+    return io.BytesIO(b''.join(_pieces(pipe, limit)))
+  finally:
+    os.close(pipe)
+
+
+def _pieces(pipe, limit):
+  """Yields the bytes of a pipe that was opened without waiting for a writer."""
+  deadline = time.monotonic() + PIPE_SECS
+  poll = select.poll()
+  poll.register(pipe, select.POLLIN)
+  while limit > 0:
+    left = deadline - time.monotonic()
+    if left <= 0 or not poll.poll(1000 * left):
+      raise OSError(
+        errno.ETIMEDOUT, 'a pipe that does not end in %d s' % PIPE_SECS
+      )
+    piece = os.read(pipe, min(limit, 1 << 18))
+    if not piece:
+      return
+    limit -= len(piece)
+    yield piece
 
 
 def check_regular(path):

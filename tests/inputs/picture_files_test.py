@@ -2,7 +2,10 @@
 
 import os
 import pathlib
+import resource
 import struct
+import subprocess
+from unittest import mock
 import zlib
 
 from absl.testing import absltest
@@ -10,6 +13,7 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow as tf
 
+from graph_resnet9 import files
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import picture_files as pictures
 
@@ -239,7 +243,7 @@ class PicturesTest(parameterized.TestCase):
       (str(self.path) + '/x', 'Not a directory'),
       ('/no/such.png', 'No such file'),
       ('a\0b', 'null'),
-      ('/dev/zero', 'neither'),
+      ('/dev/zero', 'a device'),
     ):
       with self.assertRaisesRegex(UserError, expected):
         self.reader.read(path)
@@ -255,6 +259,60 @@ class PicturesTest(parameterized.TestCase):
       self.reader.read(str(self.path)),
     )
     os.close(read_end)
+
+  def test_pipe_with_a_name_is_read_and_without_a_writer_refused(self):
+    contents = tf.io.encode_png(NOISE).numpy()
+    self.path.write_bytes(contents)
+    pipe = str(self.path) + '.pipe'
+    os.mkfifo(pipe)
+    writer = subprocess.Popen(
+      ['sh', '-c', 'cat "$1" > "$2"', '', str(self.path), pipe]
+    )
+    np.testing.assert_array_equal(
+      self.reader.read(pipe), self.reader.read(str(self.path))
+    )
+    self.assertEqual(writer.wait(), 0)
+    with mock.patch.object(files, 'PIPE_SECS', 0.2):
+      with self.assertRaisesRegex(UserError, 'a pipe that does not end'):
+        self.reader.read(pipe)
+
+  def test_jpeg_of_many_scans_is_refused_and_one_of_some_is_read(self):
+    """Each scan goes over all of the picture, and takes 75 bytes here."""
+    jpeg = tf.io.encode_jpeg(NOISE, progressive=True).numpy()
+    last = jpeg.rindex(b'\xff\xda')
+    scan = jpeg[last:-2]
+    plain = self.read(jpeg)
+    some = pictures.MAX_SCANS - jpeg.count(b'\xff\xda')
+    self.assertGreater(some, 80)
+    self.assertEqual(
+      self.read(jpeg[:-2] + 9 * scan + jpeg[-2:]).shape, plain.shape
+    )
+    self.refuses(jpeg[:-2] + (some + 1) * scan + jpeg[-2:], 'over 100 scans')
+
+  def test_png_that_unpacks_to_more_than_its_pixels(self):
+    """64 MB of zeros behind the rows, as a profile, as a text."""
+    zeros = zlib.compressobj(1)
+    block = bytes(1 << 20)
+    packed = b''.join(zeros.compress(block) for _ in range(64))
+    packed += zeros.flush()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    head = b'\x89PNG\r\n\x1a\n' + chunk(
+      b'IHDR', struct.pack('>IIBBBBB', 32, 32, 8, RGB, 0, 0, 0)
+    )
+    for more in (
+      b'',
+      chunk(b'iCCP', b'p\0\0' + packed),
+      chunk(b'zTXt', b'p\0\0' + packed),
+    ):
+      self.path.write_bytes(
+        head + more + chunk(b'IDAT', packed) + chunk(b'IEND', b'')
+      )
+      try:
+        self.reader.read(str(self.path))
+      except UserError as e:
+        self.assertIn(str(self.path), str(e))
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    self.assertLess(after - before, 48 << 10)
 
 
 if __name__ == '__main__':
