@@ -17,8 +17,8 @@ from graph_resnet9.inputs import augment
 # 1.1 GB on the way where they are transparent, and 0.3 GB otherwise.
 MAX_BYTES = 2**28
 MAX_PIXELS = 3 * 2**24
-# A progressive JPEG has about ten, and each goes over all of the picture: 200 of
-# 75 bytes make a file of 200 KB take 29 times as long.
+# A progressive JPEG has about ten, and each goes over all of the picture: 200
+# of 75 bytes make a file of 200 KB take 29 times as long.
 MAX_SCANS = 100
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8\xff'

@@ -22,7 +22,7 @@ HEADER = (
   'total s',
 )
 _WIDTH = 10
-_MAX_LINE_BYTES = 1 << 16
+_MAX_LINE_BYTES = 1 << 20
 
 
 class Row(NamedTuple):
