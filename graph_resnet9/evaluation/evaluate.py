@@ -126,7 +126,8 @@ def evaluate(prefix, settings, split, batch_norm, weights):
       batch, batch_norm == 'batch', settings.model, settings.mirrored
     )
     names = restored_names(prefix, weights, tf.global_variables())
-    result = result_of(_run(prefix, names, outputs, feed))
+    with examples.reading(settings, source, split):
+      result = result_of(_run(prefix, names, outputs, feed))
   summary = dict(
     checkpoint=prefix,
     step=checkpoint_step(prefix),

@@ -1,5 +1,9 @@
 """The batch that a run's flags ask for, whether it trains or evaluates."""
 
+import contextlib
+
+import tensorflow.compat.v1 as tf
+
 from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import queues
 
@@ -40,3 +44,22 @@ def batch(
   )
   indices = queues.index_queue(data.examples, first_step=first_step, **sizes)
   return queues.table_batch(data, indices), data.examples, data.feed
+
+
+@contextlib.contextmanager
+def reading(settings, source, split):
+  """Around a session: its error is that of a data file, if one is damaged now.
+
+  With --input=records the files are read while others may write into them.
+
+  Args:
+    settings, source, split: as of batch.
+  Raises:
+    UserError: names the file and what is wrong with it.
+  """
+  try:
+    yield
+  except tf.errors.OpError:
+    if settings.batches.input == 'records':
+      dataset.check(source, split)
+    raise

@@ -124,6 +124,13 @@ def load(source, split, examples=0, order='file', share=(0, 1)):
   return data.share(*share)
 
 
+def check(source, split):
+  """Raises UserError if a file of a split is missing or damaged now."""
+  if source.path:
+    for _ in formats.read_layout(source.path, _STEMS[split]):
+      pass
+
+
 def record_files(source, split, folder, examples=0, order='file', share=(0, 1)):
   """Files in the binary layout, for a reader that does not load the split.
 

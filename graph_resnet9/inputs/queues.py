@@ -185,9 +185,10 @@ def record_queue(
   Returns:
     Batch.
   Collections:
-    QUEUE_RUNNERS: + 2; LOCAL_VARIABLES: + 1 if `once`.
+    QUEUE_RUNNERS: + 3; LOCAL_VARIABLES: + 1 if `once`.
   Raises:
     UserError, OutOfRangeError: as index_queue.
+    OpError: when run, if a file is damaged meanwhile.
   """
   if shuffle == 'epoch':
     raise UserError(
@@ -200,8 +201,10 @@ def record_queue(
     )
   with tf.device('/cpu:0'), tf.name_scope('record_queue'):
     mixed = shuffle == 'shuffle_batch'
-    names = tf.train.string_input_producer(
-      paths, num_epochs=1 if once else None, shuffle=mixed, seed=seed
+    names = _whole_files(
+      tf.train.string_input_producer(
+        paths, num_epochs=1 if once else None, shuffle=mixed, seed=seed
+      )
     )
     reader = tf.FixedLengthRecordReader(formats.RECORD_BYTES)
     _, values = reader.read_up_to(names, _CHUNK)
@@ -214,10 +217,34 @@ def record_queue(
       records, batch_size, mixed, seed, min_after_dequeue, capacity, once
     )
     labels = tf.cast(records[:, 0], tf.int32)
+    # Files can change while they are read.
+    check = tf.debugging.assert_less(labels, formats.CLASSES, name='labels')
+    with tf.control_dependencies([check]):
+      labels = tf.identity(labels)
     images = tf.transpose(
       tf.reshape(records[:, 1:], [-1, 3, 32, 32]), [0, 2, 3, 1]
     )
     return Batch(tf.reshape(images, [-1, 3]), tf.range(tf.size(labels)), labels)
+
+
+def _whole_files(names):
+  """A queue of the same names, each looked at before it is read.
+
+  A reader goes from one file that has become empty to the next, for ever.
+  """
+  name = names.dequeue()
+  size = tf.strings.length(tf.io.read_file(name))
+  checks = [
+    tf.debugging.assert_positive(size, [name], name='size'),
+    tf.debugging.assert_equal(
+      size % formats.RECORD_BYTES, 0, [name], name='whole_records'
+    ),
+  ]
+  queue = tf.FIFOQueue(1, [tf.string], [[]], name='whole_files')
+  with tf.control_dependencies(checks):
+    enqueue = queue.enqueue(tf.identity(name))
+  tf.train.add_queue_runner(tf.train.QueueRunner(queue, [enqueue]))
+  return queue
 
 
 def _batch(chunk, batch_size, mixed, seed, min_after_dequeue, capacity, once):

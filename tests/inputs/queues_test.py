@@ -489,10 +489,10 @@ class CollectionsTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    ('shuffle_batch', False, (2, 0, 0, 0)),
-    ('none', False, (2, 0, 0, 0)),
-    ('shuffle_batch', True, (2, 1, 0, 0)),
-    ('none', True, (2, 1, 0, 0)),
+    ('shuffle_batch', False, (3, 0, 0, 0)),
+    ('none', False, (3, 0, 0, 0)),
+    ('shuffle_batch', True, (3, 1, 0, 0)),
+    ('none', True, (3, 1, 0, 0)),
   )
   def test_record_queue(self, shuffle, once, expected):
     self.assertEqual(
