@@ -9,7 +9,7 @@ Restores the checkpoint, runs batches of the graph's own input or of a function
 of yours without changing a variable, and compares for each layer what it has
 stored with what it is given. Of checkpoints of graph_resnet9.train also loss
 and accuracy by moving, batch and recalibrated statistics. Exit code 0: healthy;
-1: not; 2: the input cannot be used.
+1: not; 2: it cannot be told, or the input cannot be used.
 """
 
 import os
@@ -35,8 +35,8 @@ def main():
   from graph_resnet9 import files
   from graph_resnet9.checkpoints import choose as checkpoints
   from graph_resnet9.doctor.measure import diagnosis
-  from graph_resnet9.doctor.measure import recalibration as population
-  from graph_resnet9.doctor.measure import session as subject
+  from graph_resnet9.doctor.measure import recalibration
+  from graph_resnet9.doctor.measure import sessions
   from graph_resnet9.evaluation import evaluate as evaluation
   from graph_resnet9.training import rebuilt
 
@@ -51,19 +51,21 @@ def main():
   scores = []
   with files.scratch_dir() as scratch:
     if run:
-      examined = subject.of_graph(*rebuilt.graph(run, scratch))
+      runnable = sessions.of_graph(*rebuilt.graph(run, scratch))
     else:
-      examined = subject.of_meta_graph(
+      runnable = sessions.of_meta_graph(
         FLAGS.meta_graph or prefix + '.meta', FLAGS.feed
       )
-    result = diagnosis.diagnose(examined, prefix, FLAGS.batches)
+    result = diagnosis.diagnose(runnable, prefix, FLAGS.batches)
     if run:
       cured = os.path.join(scratch, 'recalibrated')
-      population.recalibrate(
-        subject.of_graph(*rebuilt.graph(run, scratch)),
+      recalibration.recalibrate(
+        sessions.of_graph(*rebuilt.graph(run, scratch)),
         prefix,
         cured,
         FLAGS.batches,
+        held_out=0,  # The test images compare them.
+        force=True,
       )
       for name, path, batch_norm in (
         ('moving', prefix, 'moving'),
@@ -85,7 +87,7 @@ def main():
     print(diagnosis.to_json(result, scores))
   else:
     print(diagnosis.table(result, scores))
-  return 0 if result.healthy else 1
+  return 1 if result.faults else 0 if result.healthy else 2
 
 
 if __name__ == '__main__':

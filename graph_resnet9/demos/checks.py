@@ -6,8 +6,8 @@ from graph_resnet9.doctor.graph import program
 from graph_resnet9.doctor.layers import anatomy
 from graph_resnet9.doctor.lint import rules as graph_lint
 from graph_resnet9.doctor.measure import diagnosis
-from graph_resnet9.doctor.measure import session as subject
-from graph_resnet9.doctor.measure import taps as tap
+from graph_resnet9.doctor.measure import probes
+from graph_resnet9.doctor.measure import sessions
 
 _BATCHES = 100
 
@@ -27,13 +27,13 @@ class Doctor:
     graph = tf.get_default_graph()
     found = anatomy.Anatomy(program.of_graph(graph), [train_op.name])
     self.lint = codes(graph_lint.lint(found))
-    self._subject = subject.Subject(graph, found)
-    self._taps = diagnosis.all_taps(self._subject)
+    self._runnable = sessions.Runnable(graph, found)
+    self._probes = probes.of_all(self._runnable)
 
   def diagnose(self, session):
     """List of the codes of the verdicts, on batches of the training."""
-    result = diagnosis.examine(session, self._subject, self._taps, _BATCHES)
-    return [] if result.healthy else [v.code for v in result.verdicts]
+    result = diagnosis.examine(session, self._runnable, self._probes, _BATCHES)
+    return [v.code for v in result.verdicts if v.code != 'healthy']
 
 
 class Measurement:
@@ -47,16 +47,20 @@ class Measurement:
     """
     self._batches = len(evaluation.feeds)
     graph = tf.get_default_graph()
-    self._subject = subject.Subject(
+    self._runnable = sessions.Runnable(
       graph,
       anatomy.Anatomy(program.of_graph(graph)),
       feed=lambda: evaluation.feeds,
     )
-    self._taps = tap.taps(self._subject, among=evaluation.batch_ops)
+    self._probes = probes.of_layers(
+      self._runnable, among=evaluation.batch_ops
+    ).probes
 
   def records(self, session):
     """list of doctor.measure.moments.Record, one a layer."""
-    return tap.records(session, self._subject, self._taps, self._batches)
+    return probes.records(
+      session, self._runnable, self._probes, self._batches
+    )
 
 
 def codes(report):

@@ -20,7 +20,7 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9 import diagnose
 from graph_resnet9 import lint
 from graph_resnet9 import recalibrate
-from graph_resnet9.doctor.measure import session as subject
+from graph_resnet9.doctor.measure import feeds
 from graph_resnet9.errors import UserError
 from tests import helpers
 from tests.doctor import small_graphs
@@ -392,7 +392,7 @@ class DoctorTest(parameterized.TestCase):
       tf.train.string_input_producer(['a'])  # A runner, of another queue.
 
     saved = small_graphs.save(self.dir, build)
-    with absltest.mock.patch.object(subject, '_TIMEOUT_SECS', 0.2):
+    with absltest.mock.patch.object(feeds, '_TIMEOUT_SECS', 0.2):
       self.refuses('recalibrate', saved, 'batch 1: nothing came for')
 
   @parameterized.parameters('diagnose', 'recalibrate')
@@ -498,7 +498,7 @@ class DoctorTest(parameterized.TestCase):
       batches=1000,
       **self.flags('recalibrate', saved),
     )
-    self.assertEqual(json.loads(said)['batches'], 7)
+    self.assertEqual(json.loads(said)['batches'], 6)
 
   def test_out_of_recalibrate_exists(self):
     saved = self.saved(from_queue)
@@ -546,9 +546,13 @@ class ProcessTest(helpers.CommandTestCase):
         checkpoint=out,
         source=saved.prefix,
         batches=7,
+        held_out=json.loads(done.stdout)['held_out'],
         variables=['bn/moving_mean', 'bn/moving_variance'],
       ),
     )
+    held_out = json.loads(done.stdout)['held_out']
+    self.assertEqual(held_out['measure'], 'loss')
+    self.assertLess(held_out['new'], held_out['stored'])
     done = helpers.command('diagnose', '--checkpoint=' + saved.prefix)
     self.assertEqual((done.returncode, done.stderr), (1, ''))
     self.assertIn('updates-never-ran', done.stdout)

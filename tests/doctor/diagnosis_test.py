@@ -1,4 +1,4 @@
-"""batchnorm/diagnosis.py: an ailment a graph, and nothing that it changes."""
+"""doctor/measure/diagnosis.py: an ailment a graph; nothing that it changes."""
 
 import functools
 import json
@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.measure import diagnosis
-from graph_resnet9.doctor.measure import recalibration as population
-from graph_resnet9.doctor.measure import taps as tap
-from graph_resnet9.doctor.measure import verdicts as judge
+from graph_resnet9.doctor.measure import probes
+from graph_resnet9.doctor.measure import recalibration
+from graph_resnet9.doctor.measure import verdicts
 from tests import helpers
 from tests.doctor import small_graphs
 
@@ -64,7 +64,7 @@ class DiagnosisTest(parameterized.TestCase):
 
   def diagnose(self, *args, **how):
     saved = self.save(*args, **how)
-    return diagnosis.diagnose(saved.subject(), saved.prefix, 50)
+    return diagnosis.diagnose(saved.runnable(), saved.prefix, 50)
 
   def assert_codes(self, result, *expected):
     self.assertEqual([v.code for v in result.verdicts], list(expected))
@@ -131,9 +131,11 @@ class DiagnosisTest(parameterized.TestCase):
       resource=resource,
     )
     cured = str(self.dir / 'cured')
-    population.recalibrate(saved.subject(), saved.prefix, cured, 50)
-    before = diagnosis.diagnose(saved.subject(), saved.prefix, 50)
-    after = diagnosis.diagnose(saved.subject(), cured, 50)
+    recalibration.recalibrate(
+      saved.runnable(), saved.prefix, cured, 50, held_out=0
+    )
+    before = diagnosis.diagnose(saved.runnable(), saved.prefix, 50)
+    after = diagnosis.diagnose(saved.runnable(), cured, 50)
     self.assertFalse(before.healthy)
     self.assert_codes(after, 'healthy')
 
@@ -167,7 +169,7 @@ class DiagnosisTest(parameterized.TestCase):
 
   def test_count_is_a_limit(self):
     saved = self.save(self.mixed)
-    result = diagnosis.diagnose(saved.subject(), saved.prefix, 3)
+    result = diagnosis.diagnose(saved.runnable(), saved.prefix, 3)
     self.assertEqual(result.records[0].batches, 3)
 
   # Nothing changes.
@@ -175,16 +177,16 @@ class DiagnosisTest(parameterized.TestCase):
   @parameterized.product(norm=list(IN_PLACE), resource=[True, False])
   def test_session_keeps_its_variables(self, norm, resource):
     saved = self.save(self.mixed, IN_PLACE[norm], resource=resource)
-    subject = saved.subject()
-    tapped = tap.taps(subject)
-    with subject.graph.as_default(), tf.Session() as session:
+    runnable = saved.runnable()
+    tapped = probes.of_layers(runnable)
+    with runnable.graph.as_default(), tf.Session() as session:
       session.run(
         [tf.global_variables_initializer(), tf.local_variables_initializer()]
       )
       names = [v.op.name for v in tf.global_variables()]
       before = [np.copy(v) for v in session.run(tf.global_variables())]
       tf.train.start_queue_runners(session)
-      result = diagnosis.examine(session, subject, tapped, 50)
+      result = diagnosis.examine(session, runnable, tapped, 50)
       after = session.run(tf.global_variables())
     self.assertEqual(result.records[0].batches, 7)
     for name, one, other in zip(names, before, after):
@@ -192,29 +194,29 @@ class DiagnosisTest(parameterized.TestCase):
 
   def test_session_need_not_be_the_default_one(self):
     saved = self.save(self.mixed, IN_PLACE['by_hand'])
-    subject = saved.subject(lambda: [{'batch:0': self.mixed}] * 2)
-    tapped = tap.taps(subject)
-    session = tf.Session(graph=subject.graph)
+    runnable = saved.runnable(lambda: [{'batch:0': self.mixed}] * 2)
+    tapped = probes.of_layers(runnable)
+    session = tf.Session(graph=runnable.graph)
     session.run(
       [
         v.initializer
-        for v in subject.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+        for v in runnable.graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
       ]
     )
-    result = diagnosis.examine(session, subject, tapped, 2)
+    result = diagnosis.examine(session, runnable, tapped, 2)
     self.assertEqual(result.records[0].batch_size, small_graphs.EXAMPLES)
 
   @parameterized.parameters(*IN_PLACE)
   def test_files_stay_as_they_are(self, norm):
     saved = self.save(self.mixed, IN_PLACE[norm])
     before = saved.files()
-    diagnosis.diagnose(saved.subject(), saved.prefix, 50)
+    diagnosis.diagnose(saved.runnable(), saved.prefix, 50)
     self.assertEqual(saved.files(), before)
 
   def test_recalibration_takes_updates_in_place_back(self):
     saved = self.save(self.mixed, IN_PLACE['by_hand'])
-    population.recalibrate(
-      saved.subject(), saved.prefix, str(self.dir / 'new'), 50
+    recalibration.recalibrate(
+      saved.runnable(), saved.prefix, str(self.dir / 'new'), 50, held_out=0
     )
     self.assertEqual(
       helpers.differing(saved.prefix, self.dir / 'new'),
@@ -234,13 +236,15 @@ class DiagnosisTest(parameterized.TestCase):
   def test_table_names_layers_and_verdicts(self):
     text = diagnosis.table(self.diagnose(self.sorted), [])
     self.assertIn('net/bn', text)
-    self.assertIn('over 7 batches of 10 examples, step 500', text)
+    self.assertIn(
+      '1 of 1 layers measured over 7 batches of 10 examples, step 500', text
+    )
     self.assertIn('batches-not-mixed: batches are not mixed', text)
 
   def test_table_says_what_recalibration_gains(self):
     def table(moving, recalibrated):
       healthy = self.diagnose(self.sorted)._replace(
-        verdicts=[judge.Verdict('healthy', ['net/bn'], '')]
+        verdicts=[verdicts.Verdict('healthy', ['net/bn'], '')]
       )
       return diagnosis.table(
         healthy,

@@ -1,4 +1,4 @@
-"""batchnorm/moments.py against NumPy on whole arrays."""
+"""doctor/measure/moments.py against NumPy on whole arrays."""
 
 from absl.testing import absltest
 from absl.testing import parameterized

@@ -12,8 +12,8 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9.doctor.graph import program
 from graph_resnet9.doctor.lint import rules as graph_lint
 from graph_resnet9.doctor.measure import diagnosis
-from graph_resnet9.doctor.measure import recalibration as population
-from graph_resnet9.doctor.measure import session as subject
+from graph_resnet9.doctor.measure import recalibration
+from graph_resnet9.doctor.measure import sessions
 from tests import helpers
 
 SPEC = importlib.util.spec_from_file_location(
@@ -61,15 +61,15 @@ class SessionTest(absltest.TestCase):
     self.assertEqual([f.code for f in report.findings], ['updates-not-run'])
 
     def verdicts(checkpoint):
-      examined = subject.of_meta_graph(prefix + '.meta', '')
+      examined = sessions.of_meta_graph(prefix + '.meta', '')
       return [
         v.code for v in diagnosis.diagnose(examined, checkpoint, 10).verdicts
       ]
 
     self.assertEqual(verdicts(prefix), ['updates-never-ran'])
     cured = os.path.join(self.dir, 'cured')
-    population.recalibrate(
-      subject.of_meta_graph(prefix + '.meta', ''), prefix, cured, 20
+    recalibration.recalibrate(
+      sessions.of_meta_graph(prefix + '.meta', ''), prefix, cured, 20
     )
     self.assertEqual(verdicts(cured), ['healthy'])
     self.assertGreater(self.say(self.patient.evaluate, cured, self.images), 80)

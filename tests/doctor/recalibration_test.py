@@ -1,4 +1,4 @@
-"""batchnorm/population.py on graphs of many kinds, against NumPy on data."""
+"""doctor/measure/recalibration.py: graphs of many kinds against NumPy."""
 
 import functools
 import os
@@ -9,8 +9,9 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.measure import recalibration as population
-from graph_resnet9.doctor.measure import session as subject_lib
+from graph_resnet9.doctor.measure import recalibration
+from graph_resnet9.doctor.measure import rewriting
+from graph_resnet9.doctor.measure import sessions
 from graph_resnet9.errors import UserError
 from tests import helpers
 from tests.doctor import small_graphs
@@ -62,16 +63,17 @@ class PopulationTest(parameterized.TestCase):
   def recalibrated(self, saved, feed_function=None, count=1000):
     """The new checkpoint's tensors, and how many batches it took."""
     out = str(self.dir / 'new')
-    _, done = population.recalibrate(
-      saved.subject(feed_function), saved.prefix, out, count
+    done = recalibration.recalibrate(
+      saved.runnable(feed_function), saved.prefix, out, count, held_out=0
     )
-    return helpers.weights(out), done
+    return helpers.weights(out), done.batches
 
   def statistics(self, saved, feed_function):
-    """population.statistics: values in the variables' own type."""
-    subject = saved.subject(feed_function)
-    with subject_lib.restored(subject, saved.prefix) as session:
-      return population.statistics(session, subject, 1000)[0]
+    """recalibration.statistics: values in the variables' own type."""
+    runnable = saved.runnable(feed_function)
+    probes = recalibration.of_layers(runnable)
+    with sessions.restored(runnable, saved.prefix) as session:
+      return recalibration.statistics(session, runnable, probes, 1000).values
 
   def check(self, got, rows, mean=MEAN, variance=VARIANCE, rtol=1e-6):
     np.testing.assert_allclose(got[mean], rows.mean(0), rtol=rtol)
@@ -390,8 +392,8 @@ class RefusalTest(parameterized.TestCase):
     saved = saved or self.saved
     before = sorted(self.dir.rglob('*')), self.saved.files()
     with self.assertRaisesRegex(UserError, expected) as caught:
-      population.recalibrate(
-        saved.subject(feed_function or feed(self.values, self.values)),
+      recalibration.recalibrate(
+        saved.runnable(feed_function or feed(self.values, self.values)),
         saved.prefix,
         str(out),
         10,
@@ -463,7 +465,9 @@ class RefusalTest(parameterized.TestCase):
     folder.mkdir()
     saved = small_graphs.save(folder, from_placeholder([3], training=False))
     self.refuses(
-      'no layer normalises by batch statistics', self.dir / 'new', saved=saved
+      'no training step normalises by batch statistics: in all 1 layers',
+      self.dir / 'new',
+      saved=saved,
     )
 
   @parameterized.parameters(True, False)
@@ -481,13 +485,15 @@ class RefusalTest(parameterized.TestCase):
     folder.mkdir()
     saved = small_graphs.save(folder, build, functional=functional)
     self.refuses(
-      'inside functions or loops.*: net/bn$', self.dir / 'new', saved=saved
+      r'net/bn \(its input is inside a function or a loop\)$',
+      self.dir / 'new',
+      saved=saved,
     )
 
   def test_disk_that_fills_while_writing(self):
     out = str(self.dir / 'new')
     with absltest.mock.patch.object(
-      population.shutil, 'copyfile', side_effect=OSError(28, 'disk full')
+      rewriting.shutil, 'copyfile', side_effect=OSError(28, 'disk full')
     ):
       self.refuses('cannot be written: disk full', out)
     self.assertFalse(os.path.exists(out + '.index'))

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow.python.training import moving_averages
 
-from graph_resnet9.doctor.measure import session as subject_lib
+from graph_resnet9.doctor.measure import sessions
 
 EXAMPLES = 70
 
@@ -108,9 +108,9 @@ class Saved(NamedTuple):
   def folder(self):
     return pathlib.Path(self.prefix).parent
 
-  def subject(self, feed=None):
-    """subject.Subject of the meta graph; feed: a function, or None."""
-    return subject_lib.of_meta_graph(self.meta, '')._replace(feed=feed)
+  def runnable(self, feed=None):
+    """sessions.Runnable of the meta graph; feed: a function, or None."""
+    return sessions.of_meta_graph(self.meta, '')._replace(feed=feed)
 
   def files(self):
     """{name: content} of the folder."""

@@ -1,10 +1,10 @@
-"""batchnorm/judge.py on records written by hand: one ailment each."""
+"""doctor/measure/verdicts.py on records written by hand: one ailment each."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
-from graph_resnet9.doctor.measure import verdicts as judge
+from graph_resnet9.doctor.measure import verdicts
 from tests.inputs import small_records
 
 MEAN, DEVIATION = 3.0, 2.0
@@ -28,12 +28,12 @@ def record(*calls, mean=MEAN, variance=DEVIATION**2, **kwargs):
 
 
 def codes(*records):
-  return [verdict.code for verdict in judge.judge(records)]
+  return [verdict.code for verdict in verdicts.judge(records)]
 
 
-class JudgeTest(parameterized.TestCase):
+class VerdictsTest(parameterized.TestCase):
   def test_healthy(self):
-    (verdict,) = judge.judge([record(draws(), initial_share=0.0)])
+    (verdict,) = verdicts.judge([record(draws(), initial_share=0.0)])
     self.assertEqual(verdict.code, 'healthy')
     self.assertIn('20 batches', verdict.evidence)
 
@@ -45,7 +45,7 @@ class JudgeTest(parameterized.TestCase):
       )
 
   def test_only_the_layers_concerned_are_named(self):
-    (verdict,) = judge.judge(
+    (verdict,) = verdicts.judge(
       [
         record(draws(), name='good'),
         record(draws(), mean=0, variance=1, name='bad'),
@@ -71,7 +71,7 @@ class JudgeTest(parameterized.TestCase):
       initial_share=left,
     )
     self.assertEqual(codes(slow), ['too-few-steps'])
-    self.assertIn('82%', str(judge.judge([slow])[0]))
+    self.assertIn('82%', str(verdicts.judge([slow])[0]))
 
   def test_few_steps_that_do_no_harm_are_none(self):
     self.assertEqual(codes(record(draws(), initial_share=0.5)), ['healthy'])
@@ -92,7 +92,7 @@ class JudgeTest(parameterized.TestCase):
       drawn = small_records.record(
         draws(batches, size=16, seed=seed, channels=channels, positions=1)
       )
-      self.assertFalse(judge.not_mixed(drawn), seed)
+      self.assertFalse(verdicts.not_mixed(drawn), seed)
 
   def test_calls_differ(self):
     shared = record(draws(), [b + 3 for b in draws(seed=1)], mean=MEAN + 1.5)
@@ -123,7 +123,7 @@ class JudgeTest(parameterized.TestCase):
     self.assertEqual(codes(record(apart, mean=-20)), ['batches-not-mixed'])
 
   def test_without_stored_statistics_the_input_is_judged(self):
-    self.assertEqual(codes(small_records.record(draws())), ['healthy'])
+    self.assertEqual(codes(small_records.record(draws())), ['not-compared'])
     self.assertEqual(
       codes(small_records.record(draws(200, 1))), ['batch-too-small']
     )
@@ -131,7 +131,8 @@ class JudgeTest(parameterized.TestCase):
   def test_frozen_layer_is_not_judged(self):
     self.assertEqual(codes(record(draws(), mean=-20, frozen=True)), ['healthy'])
     self.assertEqual(
-      codes(record(draws(200, 1), mean=0, variance=1, frozen=True)), ['healthy']
+      codes(record(draws(200, 1), mean=0, variance=1, frozen=True)),
+      ['never-by-batch'],
     )
 
   def test_labels_tell_only_whether_batches_are_mixed(self):
@@ -144,10 +145,10 @@ class JudgeTest(parameterized.TestCase):
     )
 
   def test_every_verdict_fits_one_line_and_advises(self):
-    for code in set(judge.TITLES) - {'healthy'}:
-      line = str(judge.Verdict(code, ['bn'], 'evidence'))
+    for code in set(verdicts.TITLES) - set(verdicts.NO_FAULT):
+      line = str(verdicts.Verdict(code, ['bn'], 'evidence'))
       self.assertLen(line.splitlines(), 1)
-      self.assertIn('. ' + judge.ADVICE[code], line)
+      self.assertIn('. ' + verdicts.ADVICE[code], line)
 
 
 if __name__ == '__main__':

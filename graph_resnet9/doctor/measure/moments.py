@@ -118,12 +118,19 @@ class Record(NamedTuple):
     return min(s.values.count for call in self.calls for s in call)
 
   @property
+  def not_finite(self):
+    """Whether a stored value is not a number, infinite or no variance."""
+    return self.stored_mean is not None and not (
+      np.isfinite(self.stored_mean).all()
+      and np.isfinite(self.stored_variance).all()
+      and (self.stored_variance >= 0).all()
+    )
+
+  @property
   def initial(self):
     """Whether the stored statistics are as initialised: 0, and 1 or 0."""
-    return (
-      self.stored_mean is not None
-      and not self.stored_mean.any()
-      and ((self.stored_variance == 1).all() or not self.stored_variance.any())
+    return self.stored_mean is not None and is_initial(
+      self.stored_mean, self.stored_variance
     )
 
   @property
@@ -188,7 +195,7 @@ class Record(NamedTuple):
     """Mean over the channels that vary of `between` / all variance."""
     variance = self.inputs.m2 / self.inputs.count
     alive = variance > 1e-6 * variance.mean()
-    if not alive.any():
+    if not alive.any():  # Of what never varies, or of empty batches.
       return 0.0
     return float(np.mean(np.minimum(between[alive] / variance[alive], 1)))
 
@@ -202,6 +209,11 @@ class Summary(NamedTuple):
 
 def summary(batch):
   return Summary(batch.moments, of_rows(batch.means))
+
+
+def is_initial(mean, variance):
+  """Whether statistics are 0 and 1 throughout, or 0 and 0."""
+  return bool(not mean.any() and ((variance == 1).all() or not variance.any()))
 
 
 def mean_gap(stored, mean, variance):
