@@ -142,10 +142,12 @@ class Model(settings.Settings):
   )
   conv: str = settings.choice(
     'auto',
-    'Algorithm of the 3x3 convolutions in float32 with 32 channels and more; '
-    'the same but for the rounding. auto: that of the run, where there is one; '
-    'in a new one winograd, or direct where TensorFlow finds a GPU.',
-    ['auto', 'direct', 'winograd'],
+    'Algorithm of the convolutions, the same but for the rounding. winograd: '
+    "Winograd's in float32 with 3x3 kernels and 32 channels in or more; "
+    'winograd64: with 64 or more. auto: that of the run, where there is one; '
+    'in a new one winograd64 on a CPU with AVX-512, winograd on others, direct '
+    'with a GPU.',
+    ['auto', 'direct', 'winograd', 'winograd64'],
   )
   logit_scale: float = settings.number(
     0.125, 'Factor of the logits.', 1e-6, 1e6

@@ -16,8 +16,6 @@ from graph_resnet9.model import winograd
 # past.
 BATCH_NORM_DECAY = 0.9
 BATCH_NORM_EPSILON = 1e-5
-# With fewer, transforming the tiles costs more than the products save.
-_WINOGRAD_CHANNELS = 32
 CELU_ALPHA = 0.3  # davidcpage/cifar10-fast, new_dawn.py.
 
 
@@ -53,10 +51,8 @@ def conv(images, filters, size=3, algorithm='direct', init='pytorch'):
       bfloat16; channels must be static.
     filters: int, the number of output channels.
     size: int, height and width of the kernel.
-    algorithm: 'direct', or 'winograd', which is faster on CPUs, and means
-      direct where it cannot be used or would be slower: with another size than
-      3, in less than float32, with sides that are not static multiples of 4, or
-      with less than 32 channels.
+    algorithm: 'direct', or one of winograd.CHANNELS, which is direct where
+      winograd.pays says no.
     init: as of initializer().
   Returns:
     [batch, height, width, filters] Tensor of the dtype of `images`.
@@ -72,11 +68,7 @@ def conv(images, filters, size=3, algorithm='direct', init='pytorch'):
       initializer=initializer(init),
     )
     kernel = tf.cast(kernel, images.dtype)
-    if (
-      algorithm == 'winograd'
-      and winograd.fits(images, size)
-      and int(images.shape[-1]) >= _WINOGRAD_CHANNELS
-    ):
+    if winograd.pays(images, size, algorithm):
       return winograd.conv(images, kernel)
     return tf.nn.conv2d(images, kernel, 1, 'SAME')
 

@@ -47,8 +47,8 @@ def logits(
     width: int, channels of the first layer; 64 is the published network with
       6,573,120 trainable parameters, and every kernel grows with its square.
     precision: 'float32', 'float16' or 'bfloat16', of the arithmetic.
-    conv: 'direct', 'winograd' or 'auto', the algorithm of the convolutions: see
-      layers.conv and winograd.chosen.
+    conv: 'direct', 'winograd', 'winograd64' or 'auto', the algorithm of the
+      convolutions: see winograd.chosen and winograd.pays.
     logit_scale: float; new_dawn.py has 1/16.
     activation: 'relu' or 'celu'; see layers.activation.
     pool_before_bn: Python bool; conv -> max pool -> batch norm instead.

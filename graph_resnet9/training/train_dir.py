@@ -72,7 +72,7 @@ def conv_of(settings, resumed):
     settings: train_flags.Train.
     resumed: whether train_dir holds a run.
   Returns:
-    'direct' or 'winograd'.
+    As winograd.chosen.
   """
   conv = settings.model.conv
   saved = flagfile.read(settings.train_dir) if resumed else None

@@ -1,5 +1,8 @@
 """Winograd's convolutions against sums written out and against tf.nn.conv2d."""
 
+import pathlib
+from unittest import mock
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
@@ -120,12 +123,21 @@ class WinogradTest(parameterized.TestCase):
     for one, other in zip(once, again):
       np.testing.assert_array_equal(one, other)
 
-  def test_auto_is_winograd_without_a_gpu(self):
-    self.assertEqual(
-      winograd.chosen('auto'),
-      'direct' if tf.config.list_physical_devices('GPU') else 'winograd',
-    )
-    for conv in ('direct', 'winograd'):
+  def test_auto_goes_by_the_machine(self):
+    for devices, cpuinfo, expected in (
+      (['GPU'], 'flags : avx2 avx512f', 'direct'),
+      ([], 'flags : avx2 avx512f', 'winograd64'),
+      ([], 'flags : avx2 avx512_vnni', 'winograd'),
+      ([], OSError, 'winograd'),
+    ):
+      with (
+        mock.patch.object(
+          tf.config, 'list_physical_devices', return_value=devices
+        ),
+        mock.patch.object(pathlib.Path, 'read_text', side_effect=[cpuinfo]),
+      ):
+        self.assertEqual(winograd.chosen('auto'), expected)
+    for conv in ('direct', 'winograd', 'winograd64'):
       self.assertEqual(winograd.chosen(conv), conv)
 
 
@@ -153,6 +165,9 @@ class LayerTest(parameterized.TestCase):
     ):
       self.assertTrue(self.is_direct(images), images)
     images = [2, 8, 8, 32], tf.float32
+    self.assertTrue(self.is_direct(images, 3, 'winograd64'))
+    images = [2, 8, 8, 64], tf.float32
+    self.assertFalse(self.is_direct(images, 3, 'winograd64'))
     self.assertTrue(self.is_direct(images, 1))
     self.assertTrue(self.is_direct(images, 3, 'direct'))
 
