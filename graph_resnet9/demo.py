@@ -14,7 +14,7 @@ from absl import flags
 
 from graph_resnet9.cli import command
 from graph_resnet9.cli.settings import MAX_INT
-from graph_resnet9.demos import cases as demos
+from graph_resnet9.demos import cases
 from graph_resnet9.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -62,15 +62,15 @@ def define_flags(flag_values=FLAGS):
 
 def main():
   if FLAGS.list:
-    for name in demos.NAMES:
-      print(demos.title(name))
+    for name in cases.NAMES:
+      print(cases.title(name))
     return 0
   if not FLAGS.case:
     raise UserError('--case=NAME is missing; --list names the cases')
   # pylint: disable=g-import-not-at-top
   from graph_resnet9.demos import runner
 
-  names = demos.NAMES if FLAGS.case == 'all' else [FLAGS.case]
+  names = cases.NAMES if FLAGS.case == 'all' else [FLAGS.case]
   return (
     0
     if runner.run(names, FLAGS.out_dir, FLAGS.seed, FLAGS.data_dir, FLAGS.fast)

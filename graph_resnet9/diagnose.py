@@ -12,6 +12,7 @@ and accuracy by moving, batch and recalibrated statistics. Exit code 0: healthy;
 1: not; 2: it cannot be told, or the input cannot be used.
 """
 
+import contextlib
 import os
 
 from absl import flags
@@ -33,34 +34,37 @@ def define_flags(flag_values=FLAGS):
 def main():
   # pylint: disable=g-import-not-at-top
   from graph_resnet9 import files
-  from graph_resnet9.checkpoints import choose as checkpoints
+  from graph_resnet9.checkpoints import choose
   from graph_resnet9.doctor.measure import diagnosis
   from graph_resnet9.doctor.measure import recalibration
   from graph_resnet9.doctor.measure import sessions
-  from graph_resnet9.evaluation import evaluate as evaluation
+  from graph_resnet9.evaluation import evaluate
+  from graph_resnet9.inputs import dataset
   from graph_resnet9.training import rebuilt
 
   if FLAGS.png:
     files.check_png('--png', FLAGS.png)
-  prefix = checkpoints.prefix_of(FLAGS.checkpoint)
+  prefix = choose.prefix_of(FLAGS.checkpoint)
   run = (
     None
     if FLAGS.meta_graph or FLAGS.feed
     else rebuilt.settings_of(prefix, FLAGS.data_dir)
   )
   scores = []
-  with files.scratch_dir() as scratch:
+  with contextlib.ExitStack() as stack:
     if run:
-      runnable = sessions.of_graph(*rebuilt.graph(run, scratch))
+      data = stack.enter_context(dataset.opened(**run.data))
+      runnable = sessions.of_graph(*rebuilt.graph(run, data))
     else:
       runnable = sessions.of_meta_graph(
         FLAGS.meta_graph or prefix + '.meta', FLAGS.feed
       )
     result = diagnosis.diagnose(runnable, prefix, FLAGS.batches)
     if run:
+      scratch = stack.enter_context(files.scratch_dir())
       cured = os.path.join(scratch, 'recalibrated')
       recalibration.recalibrate(
-        sessions.of_graph(*rebuilt.graph(run, scratch)),
+        sessions.of_graph(*rebuilt.graph(run, data)),
         prefix,
         cured,
         FLAGS.batches,
@@ -72,8 +76,8 @@ def main():
         ('batch', prefix, 'batch'),
         ('recalibrated', cured, 'moving'),
       ):
-        summary, _, _ = evaluation.evaluate(
-          path, run, 'test', batch_norm, 'trained'
+        summary, _, _ = evaluate.evaluate(
+          data, path, run, 'test', batch_norm, 'trained'
         )
         scores.append(
           dict(

@@ -62,12 +62,13 @@ def define_flags(flag_values=FLAGS):
 def main():
   # pylint: disable=g-import-not-at-top
   from graph_resnet9 import files
-  from graph_resnet9.checkpoints import choose as checkpoints
+  from graph_resnet9.checkpoints import choose
   from graph_resnet9.cli import flagfile
   from graph_resnet9.evaluation import confusion
-  from graph_resnet9.evaluation import evaluate as evaluation
+  from graph_resnet9.evaluation import evaluate
+  from graph_resnet9.inputs import dataset
 
-  prefix = checkpoints.prefix_of(FLAGS.checkpoint)
+  prefix = choose.prefix_of(FLAGS.checkpoint)
   folder = os.path.dirname(prefix)
   run = train_flags.Run.read(FLAGS)
   saved = flagfile.read(folder)
@@ -80,9 +81,10 @@ def main():
     )
   if FLAGS.confusion_png:
     files.check_png('--confusion_png', FLAGS.confusion_png)
-  summary, result, class_names = evaluation.evaluate(
-    prefix, run, FLAGS.split, FLAGS.batch_norm, FLAGS.weights
-  )
+  with dataset.opened(**run.data) as data:
+    summary, result, class_names = evaluate.evaluate(
+      data, prefix, run, FLAGS.split, FLAGS.batch_norm, FLAGS.weights
+    )
   if FLAGS.confusion_png:
     confusion.draw(
       FLAGS.confusion_png,

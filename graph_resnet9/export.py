@@ -53,14 +53,14 @@ def define_flags(flag_values=FLAGS):
 
 def main():
   # pylint: disable=g-import-not-at-top
-  from graph_resnet9.checkpoints import choose as checkpoints
+  from graph_resnet9.checkpoints import choose
   from graph_resnet9.cli import flagfile
   from graph_resnet9.doctor.graph import program
   from graph_resnet9.doctor.lint import findings
-  from graph_resnet9.doctor.lint import rules as graph_lint
+  from graph_resnet9.doctor.lint import rules
   from graph_resnet9.evaluation import saved_model
 
-  prefix = checkpoints.prefix_of(FLAGS.checkpoint)
+  prefix = choose.prefix_of(FLAGS.checkpoint)
   folder = os.path.dirname(prefix) or '.'
   run = flagfile.read(folder)
   if run is None:
@@ -72,7 +72,7 @@ def main():
     run = run.replace(mirrored=FLAGS.mirrored)
 
   def check(exported):
-    report = graph_lint.lint_meta_graph(
+    report = rules.lint_meta_graph(
       program.read_graph(exported),
       (),
       os.path.join(exported, saved_model.VARIABLES),

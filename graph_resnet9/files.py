@@ -134,10 +134,14 @@ def replacing(path):
     with open(temporary, 'xb') as f:  # A new one: not through a link.
       yield f
     os.replace(temporary, path)
-  except OSError as e:
+  except BaseException as e:
     with contextlib.suppress(OSError):
       os.remove(temporary)
-    raise UserError('%s: cannot be written: %s' % (path, e.strerror)) from None
+    # An error of another file, which whoever writes reads, is not this one's.
+    if isinstance(e, OSError) and e.filename in (None, temporary):
+      text = '%s: cannot be written: %s' % (path, e.strerror)
+      raise UserError(text) from None
+    raise
 
 
 def write(path, text):

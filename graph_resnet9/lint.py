@@ -55,9 +55,9 @@ def main():
   # pylint: disable=g-import-not-at-top
   from graph_resnet9.doctor.graph import program
   from graph_resnet9.doctor.lint import findings
-  from graph_resnet9.doctor.lint import rules as graph_lint
+  from graph_resnet9.doctor.lint import rules
 
-  report = graph_lint.lint_meta_graph(
+  report = rules.lint_meta_graph(
     program.read_graph(FLAGS.meta_graph), FLAGS.train_op, FLAGS.checkpoint
   )
   print(findings.to_json(report) if FLAGS.format == 'json' else report)

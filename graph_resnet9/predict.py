@@ -34,14 +34,14 @@ def main(paths):
   import numpy as np
 
   from graph_resnet9.evaluation import saved_model
-  from graph_resnet9.inputs import picture_files as pictures
+  from graph_resnet9.inputs import picture_files
 
   # A name need not be text that stdout can show.
   sys.stdout.reconfigure(errors='backslashreplace')
   failed = False
   with (
     saved_model.Predictor(FLAGS.export_dir) as predictor,
-    pictures.Reader() as reader,
+    picture_files.Reader() as reader,
   ):
     for first in range(0, len(paths), _BATCH):
       images = {}

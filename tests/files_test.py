@@ -102,6 +102,21 @@ class FilesTest(parameterized.TestCase):
     self.assertEqual(self.path.read_text(), 'before')
     self.assertEqual(os.listdir(self.folder), ['file'])
 
+  def test_error_of_something_else_stays_what_it_is_and_leaves_nothing(self):
+    self.path.write_text('before')
+    for error in (
+      ZeroDivisionError(),
+      KeyboardInterrupt(),
+      FileNotFoundError(2, 'No such file', 'another.file'),
+    ):
+      with self.assertRaises(type(error)) as caught:
+        with files.replacing(str(self.path)) as f:
+          f.write(b'half')
+          raise error
+      self.assertIs(caught.exception, error)
+      self.assertEqual(self.path.read_text(), 'before')
+      self.assertEqual(os.listdir(self.folder), ['file'])
+
   def test_planted_link_is_not_followed(self):
     victim = self.folder / 'victim'
     victim.write_text('mine')

@@ -16,6 +16,7 @@ from absl.testing import parameterized
 import numpy as np
 
 from graph_resnet9.cli import train_flags
+from graph_resnet9.inputs import dataset
 
 # Lines for the end of pytest's output.
 SUMMARY = []
@@ -59,11 +60,11 @@ def train(train_dir, hooks=(), **values):
   Returns:
     (exit code, lines of stdout).
   """
-  from graph_resnet9.training import loop as training  # pylint: disable=g-import-not-at-top
+  from graph_resnet9.training import loop  # pylint: disable=g-import-not-at-top
 
   stdout = io.StringIO()
   with contextlib.redirect_stdout(stdout):
-    code = training.train(
+    code = loop.train(
       settings(train_dir=str(train_dir), **{**TINY, **values}), hooks
     )
   return code, stdout.getvalue().splitlines()
@@ -75,13 +76,20 @@ def evaluate(
   """evaluate.evaluate with settings from flag values."""
   from graph_resnet9.evaluation import evaluate as evaluation  # pylint: disable=g-import-not-at-top
 
-  return evaluation.evaluate(
-    str(checkpoint),
-    settings(train_flags.Run, **values),
-    split,
-    batch_norm,
-    weights,
-  )
+  run = settings(train_flags.Run, **values)
+  with dataset.opened(**run.data) as data:
+    return evaluation.evaluate(
+      data, str(checkpoint), run, split, batch_norm, weights
+    )
+
+
+def built(towers=None, **values):
+  """loop.build in the default graph, of the tiny recipe but for `values`."""
+  from graph_resnet9.training import loop  # pylint: disable=g-import-not-at-top
+
+  run = settings(**{**TINY, **values}, train_dir='-')
+  with dataset.opened(**run.data) as data:
+    return loop.build(run, data, towers=towers)
 
 
 @functools.cache

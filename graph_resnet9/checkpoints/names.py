@@ -21,13 +21,13 @@ _TEMPORARY = re.compile(
 )
 
 
-def parts(train_dir):
+def parts(train_dir: str) -> list[tuple[int, str]]:
   """(step, file name) of all parts of checkpoints in train_dir."""
   matches = filter(None, map(_PART.fullmatch, os.listdir(train_dir)))
   return [(int(match.group(1)), match.group(0)) for match in matches]
 
 
-def by_step(train_dir):
+def by_step(train_dir: str) -> list[str]:
   """Prefixes of the checkpoints in train_dir, oldest first."""
   steps = sorted(
     step for step, name in parts(train_dir) if name.endswith('.index')
@@ -35,13 +35,13 @@ def by_step(train_dir):
   return [os.path.join(train_dir, '%s-%d' % (NAME, step)) for step in steps]
 
 
-def before(prefix):
+def before(prefix: str) -> list[str]:
   """Prefixes of the checkpoints before this one, oldest first."""
-  found = by_step(os.path.dirname(prefix) or '.')
-  return found[: found.index(prefix)] if prefix in found else []
+  there = by_step(os.path.dirname(prefix) or '.')
+  return there[: there.index(prefix)] if prefix in there else []
 
 
-def named(train_dir):
+def named(train_dir: str) -> list[str]:
   """Prefixes that the state file names, the one to restore first."""
   try:
     state = tf.train.get_checkpoint_state(train_dir)
@@ -58,8 +58,24 @@ def named(train_dir):
   ]
 
 
-def remove_leftovers(train_dir):
-  """Removes what killed or failed saves left, and nothing else."""
+def foreign(folder: str) -> str | None:
+  """The prefix that the state file names, if another program has saved it."""
+  for prefix in named(folder)[:1]:
+    name = os.path.basename(prefix)
+    if not _PART.fullmatch(name + '.index') and os.path.exists(
+      prefix + '.index'
+    ):
+      return prefix
+  return None
+
+
+def remove_leftovers(train_dir: str) -> None:
+  """Removes what killed or failed saves left, and nothing else.
+
+  A checkpoint with index and data stays, whoever made it: TensorFlow restores
+  it without .meta, too. So does what a kill leaves of the deletion of an old
+  one, if that took its .meta only.
+  """
   for name in os.listdir(train_dir):
     path = os.path.join(train_dir, name)
     if _TEMPORARY.fullmatch(name):
@@ -67,21 +83,18 @@ def remove_leftovers(train_dir):
         shutil.rmtree(path)
       else:
         os.remove(path)
-  # A save writes .meta, data and index in this order, then the state file; old
-  # checkpoints leave the state file before .meta, index and data are deleted.
-  # So what the state file names is no leftover, whatever it lacks.
+  # A save writes .meta, data and index in this order, then the state file. So
+  # what the state file names is no leftover, whatever it lacks.
   keep = named(train_dir)
-  found = parts(train_dir)
-  names = {name for _, name in found}
-  for step, name in found:
-    prefix = '%s-%d' % (NAME, step)
-    if os.path.join(train_dir, prefix) not in keep and (
-      prefix + '.index' not in names or keep and prefix + '.meta' not in names
-    ):
+  there = parts(train_dir)
+  complete = {step for step, name in there if name.endswith('.index')}
+  for step, name in there:
+    prefix = os.path.join(train_dir, '%s-%d' % (NAME, step))
+    if prefix not in keep and step not in complete:
       os.remove(os.path.join(train_dir, name))
 
 
-def without_index(train_dir):
+def without_index(train_dir: str) -> list[str]:
   """Prefixes that the state file names and whose .index file is lost."""
   lost = set(named(train_dir)).difference(by_step(train_dir))
   there = {
@@ -91,7 +104,7 @@ def without_index(train_dir):
   return sorted(lost & there)
 
 
-def set_aside(path):
+def set_aside(path: str) -> str:
   """Renames a file, or all parts of a checkpoint, to damaged-NUMBER-NAME.
 
   There nobody takes it for a checkpoint, and nothing is lost.

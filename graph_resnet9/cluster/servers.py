@@ -1,15 +1,16 @@
 """Training by several processes: servers, sessions, and the end."""
 
+from collections.abc import Iterator
 import contextlib
 import time
 
 from absl import logging
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9 import interrupts
 from graph_resnet9.cluster import sockets
-from graph_resnet9.cluster import task as tasks
+from graph_resnet9.cluster import tasks
 from graph_resnet9.errors import UserError
-from graph_resnet9.training import hooks
 
 _POLL_SECS = 0.5
 # How long a parameter server goes on when all is done, so that the workers'
@@ -19,18 +20,17 @@ _LINGER_SECS = 2
 # them. Less than the 10 s after which containers are killed.
 _SIGNAL_GRACE_SECS = 8
 _REPORT_MILLISECS = 10000
+# How long a closing session waits for its threads. One of the chief's waits for
+# gradients until the session is closed.
+STOP_GRACE_SECS = 1
 
 
-def start_server(task):
+def start_server(task: tasks.Task) -> tf.train.Server:
   """Starts the server of this process in a thread of TensorFlow's.
 
-  Returns:
-    tf.train.Server, or None where there is no cluster.
   Raises:
     UserError: its port is taken, or other machines cannot be kept away.
   """
-  if task.alone:
-    return None
   host, port = task.hosts[task.index].rsplit(':', 1)
   if task.bind == 'loopback' and not sockets.is_loopback(host):
     raise UserError(
@@ -59,15 +59,13 @@ def start_server(task):
   return server
 
 
-def wait_for(task, sync):
-  """Waits until the others that this process needs answer.
-
-  That is every parameter server, and for a synchronous step every worker.
+def wait_for(task: tasks.Task) -> None:
+  """Waits until the hosts that this process needs (Task.needed) answer.
 
   Raises:
     UserError: one has not answered for wait_secs; names it.
   """
-  for host in task.needed(sync):
+  for host in task.needed:
     _wait(host, task.wait_secs)
 
 
@@ -83,7 +81,12 @@ def _wait(host, secs):
     time.sleep(_POLL_SECS)
 
 
-def session(task, server, scaffold, session_hooks):
+def session(
+  task: tasks.Task,
+  server: tf.train.Server,
+  scaffold: tf.train.Scaffold,
+  hooks: list[tf.train.SessionRunHook],
+) -> tf.train.MonitoredSession:
   """A MonitoredSession of a worker that is not the chief.
 
   tf.train.MonitoredTrainingSession looks every 30 seconds whether the chief has
@@ -91,8 +94,8 @@ def session(task, server, scaffold, session_hooks):
   """
   return tf.train.MonitoredSession(
     _WorkerSessionCreator(task, scaffold, server.target),
-    session_hooks,
-    stop_grace_period_secs=tasks.stop_grace_secs(task),
+    hooks,
+    stop_grace_period_secs=STOP_GRACE_SECS,
   )
 
 
@@ -141,7 +144,7 @@ def _ended_queue(server_index, worker_index):
 
 
 @contextlib.contextmanager
-def joined(task, server):
+def joined(task: tasks.Task, server: tf.train.Server) -> Iterator[None]:
   """Tells the parameter servers when this worker has ended, well or not.
 
   Inside, sessions are opened and closed.
@@ -149,8 +152,7 @@ def joined(task, server):
   try:
     yield
   finally:
-    if not task.alone:
-      _report_end(task, server)
+    _report_end(task, server)
 
 
 def _report_end(task, server):
@@ -193,7 +195,7 @@ class StopAfterChief(tf.train.SessionRunHook):
       run_context.request_stop()
 
 
-def serve(task):
+def serve(task: tasks.Task) -> int:
   """Runs a parameter server until the workers have ended, or a signal.
 
   It ends when the chief has said that it has ended, and every other worker has,
@@ -207,8 +209,8 @@ def serve(task):
   Raises:
     UserError: no worker has answered for wait_secs.
   """
-  stop = hooks.StopOnSignal()
-  stop.after_create_session(None, None)
+  stop = interrupts.StopOnSignal()
+  stop.listen()
   server = start_server(task)
   with tf.Graph().as_default():
     ended = [

@@ -1,5 +1,6 @@
 """TCP without TensorFlow: who answers, and who may call."""
 
+from collections.abc import Iterator
 import contextlib
 import ipaddress
 import os
@@ -11,17 +12,17 @@ from graph_resnet9.errors import UserError
 _TIMEOUT_SECS = 2
 
 
-def answers(host):
+def answers(host: str) -> bool:
   """Whether something listens at HOST:PORT."""
   name, port = host.rsplit(':', 1)
   try:
     socket.create_connection((name, int(port)), _TIMEOUT_SECS).close()
     return True
-  except OSError:
+  except (OSError, UnicodeError):  # A name that DNS cannot hold.
     return False
 
 
-def silent(host, secs):
+def silent(host: str, secs: float) -> str:
   """What to say of a host that has not answered for too long."""
   return (
     '%s: has not answered for %g s (--wait_secs); is it running, and is '
@@ -29,19 +30,19 @@ def silent(host, secs):
   )
 
 
-def is_loopback(name):
+def is_loopback(name: str) -> bool:
   """Whether a host name means this machine and no network."""
   try:
-    found = socket.getaddrinfo(name, None)
-  except OSError:
+    addresses = socket.getaddrinfo(name, None)
+  except (OSError, UnicodeError):
     return False
   return all(
     ipaddress.ip_address(address[0].split('%')[0]).is_loopback
-    for *_, address in found
+    for *_, address in addresses
   )
 
 
-def keep_to_loopback(port):
+def keep_to_loopback(port: int) -> None:
   """Makes the sockets that listen on a port of this process deaf to networks.
 
   A tf.train.Server listens on all interfaces, whatever its address says. Bound
@@ -64,15 +65,15 @@ def keep_to_loopback(port):
     ) from None
 
 
-def listening(port):
+def listening(port: int) -> Iterator[socket.socket]:
   """Yields the sockets of this process that listen on a TCP port."""
   for name in os.listdir('/proc/self/fd'):
     with contextlib.suppress(FileNotFoundError):
       if not stat.S_ISSOCK(os.stat('/proc/self/fd/' + name).st_mode):
         continue
-      with socket.socket(fileno=os.dup(int(name))) as found:
-        if found.family in (socket.AF_INET, socket.AF_INET6) and (
-          found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-          and found.getsockname()[1] == port
+      with socket.socket(fileno=os.dup(int(name))) as each:
+        if each.family in (socket.AF_INET, socket.AF_INET6) and (
+          each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+          and each.getsockname()[1] == port
         ):
-          yield found
+          yield each

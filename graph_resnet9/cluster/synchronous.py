@@ -19,9 +19,18 @@ class Optimizer(tf.train.SyncReplicasOptimizer):
     """
     super().__init__(optimizer, workers, total_num_replicas=workers)
 
-  def apply_gradients(self, *args, **kwargs):
-    """As of tf.train.SyncReplicasOptimizer; returns an Operation."""
-    train_op = super().apply_gradients(*args, **kwargs)
+  def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+    """As of tf.train.SyncReplicasOptimizer; returns an Operation.
+
+    It may stand under control dependencies on the update ops, as an
+    apply_gradients of one process does: here the gradients wait for them. Left
+    to itself, tf.train.SyncReplicasOptimizer hands these dependencies on to the
+    ops that it makes for the chief's queue of tokens, which then take batches
+    and updates of their own, besides the steps.
+    """
+    grads_and_vars = [(tf.identity(g), v) for g, v in grads_and_vars]
+    with tf.control_dependencies(None):
+      train_op = super().apply_gradients(grads_and_vars, global_step, name)
     # Where no session comes to be, TensorFlow would complain that it is unused.
     self.ready_for_local_init_op.mark_used()
     return tf.group(train_op)

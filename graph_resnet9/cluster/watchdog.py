@@ -1,5 +1,6 @@
 """Ends a process of a cluster that TensorFlow would let wait without end."""
 
+from collections.abc import Iterator
 import contextlib
 import os
 import signal
@@ -9,6 +10,7 @@ import threading
 import time
 
 from graph_resnet9.cluster import sockets
+from graph_resnet9.cluster import tasks
 
 _POLL_SECS = 0.5
 # How long a signal may remain without effect.
@@ -16,7 +18,7 @@ _SIGNAL_GRACE_SECS = 30
 
 
 @contextlib.contextmanager
-def watch(task, sync):
+def watch(task: tasks.Task) -> Iterator[None]:
   """Ends the process where TensorFlow would wait without end.
 
   A session waits inside C++ for a parameter server that has gone, or for the
@@ -24,16 +26,13 @@ def watch(task, sync):
   after both: when a host that this worker needs has not answered for wait_secs,
   and when a signal has had no effect for 30 seconds, it says so and exits.
   """
-  if task.alone:
-    yield
-    return
   read, write = socket.socketpair()
   for end in (read, write):
     end.setblocking(False)
   before = signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
   over = threading.Event()
   thread = threading.Thread(
-    target=_look_after, args=(task, sync, over, read), daemon=True
+    target=_look_after, args=(task, over, read), daemon=True
   )
   thread.start()
   try:
@@ -46,8 +45,8 @@ def watch(task, sync):
     write.close()
 
 
-def _look_after(task, sync, over, signals):
-  heard = {host: time.monotonic() for host in task.needed(sync)}
+def _look_after(task, over, signals):
+  heard = {host: time.monotonic() for host in task.needed}
   signalled = None
   while not over.wait(_POLL_SECS):
     now = time.monotonic()

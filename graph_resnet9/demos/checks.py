@@ -58,9 +58,7 @@ class Measurement:
 
   def records(self, session):
     """list of doctor.measure.moments.Record, one a layer."""
-    return probes.records(
-      session, self._runnable, self._probes, self._batches
-    )
+    return probes.records(session, self._runnable, self._probes, self._batches)
 
 
 def codes(report):

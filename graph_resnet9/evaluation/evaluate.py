@@ -1,15 +1,24 @@
 """Evaluation: every example once, in a graph of its own or beside training."""
 
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9 import files
-from graph_resnet9.checkpoints import choose as checkpoints
+from graph_resnet9.checkpoints import reader
+from graph_resnet9.cli import recipe_flags
+from graph_resnet9.cli import train_flags
+from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import augment
-from graph_resnet9.inputs import batches as examples
+from graph_resnet9.inputs import batches
 from graph_resnet9.inputs import dataset
+from graph_resnet9.inputs import formats
+from graph_resnet9.inputs import queues
 from graph_resnet9.model import average
 from graph_resnet9.model import losses
 from graph_resnet9.model import resnet9
@@ -38,15 +47,15 @@ class Result(NamedTuple):
   confusion: np.ndarray
 
   @property
-  def examples(self):
+  def examples(self) -> int:
     return int(self.confusion.sum())
 
   @property
-  def accuracy(self):
+  def accuracy(self) -> float:
     return float(np.trace(self.confusion) / self.confusion.sum())
 
   @property
-  def class_accuracy(self):
+  def class_accuracy(self) -> np.ndarray:
     """Per class, NaN for one without examples."""
     counts = self.confusion.sum(1)
     return np.where(
@@ -54,16 +63,20 @@ class Result(NamedTuple):
     )
 
 
-def tower(batch, training, model, mirrored):
+def tower(
+  batch: queues.Batch, training: bool, model: recipe_flags.Model, mirrored: bool
+) -> Tower:
   """The network on an inputs.queues.Batch, without augmentation.
 
   Args:
     batch: inputs.queues.Batch.
     training: Python bool; True normalises by the statistics of the batch.
-    model: train_flags.Model.
+    model: recipe_flags.Model.
     mirrored: Python bool; the mean of the logits of image and mirror image.
   Returns:
     Tower.
+  Collections:
+    UPDATE_OPS: + 16 if training, which nothing here runs.
   """
   scores = logits(
     augment.crops(batch.pixels, batch.indices), training, model, mirrored
@@ -75,7 +88,9 @@ def tower(batch, training, model, mirrored):
   )
 
 
-def logits(images, training, model, mirrored):
+def logits(
+  images: tf.Tensor, training: bool, model: recipe_flags.Model, mirrored: bool
+) -> tf.Tensor:
   """The logits of images as they are in the data set.
 
   Args:
@@ -93,7 +108,7 @@ def logits(images, training, model, mirrored):
   return scores
 
 
-def result_of(values):
+def result_of(values: Iterable[Tower]) -> Result:
   """Result from an iterable of fetched Towers."""
   loss = 0.0
   confusion = np.zeros([resnet9.CLASSES] * 2, np.int64)
@@ -103,35 +118,105 @@ def result_of(values):
   return Result(loss / max(confusion.sum(), 1), confusion)
 
 
-def evaluate(prefix, settings, split, batch_norm, weights):
+class BesideTraining:
+  """The test images through the variables of a training, in its graph.
+
+  examples: int. feed: {placeholder: array} for
+  tf.train.Scaffold(local_init_feed_dict=).
+  """
+
+  def __init__(
+    self,
+    split: formats.Split,
+    settings: train_flags.Run,
+    averages: Callable | None = None,
+  ) -> None:
+    """Adds the network with the moving statistics to the default graph.
+
+    Args:
+      split: the test images.
+      settings: of the run.
+      averages: custom getter for tf.variable_scope, from weights to their
+        averages, where there are some.
+    Collections:
+      LOCAL_VARIABLES: + 2.
+      UPDATE_OPS: + 0.
+    """
+    with tf.variable_scope('evaluation'):
+      table = queues.table(split, 'test')
+      self._first = tf.placeholder(tf.int32, [], 'first')
+      self._batch_size = min(settings.batches.batch_size, table.examples)
+      last = tf.minimum(self._first + self._batch_size, table.examples)
+      batch = queues.table_batch(table, tf.range(self._first, last))
+    with (
+      tf.variable_scope(
+        tf.get_variable_scope(), reuse=True, custom_getter=averages
+      ),
+      tf.name_scope('evaluation/'),
+    ):
+      self._tower = tower(
+        batch, training=False, model=settings.model, mirrored=settings.mirrored
+      )
+    self.examples, self.feed = table.examples, table.feed
+
+  def run(
+    self, session: tf.Session, interrupted: Callable[[], bool]
+  ) -> Result | None:
+    """Evaluates; returns None if `interrupted` turns true meanwhile."""
+    values = []
+    for first in range(0, self.examples, self._batch_size):
+      if interrupted():
+        return None
+      values.append(session.run(self._tower, {self._first: first}))
+    return result_of(values)
+
+
+def evaluate(
+  data: dataset.Data,
+  prefix: str,
+  settings: train_flags.Run,
+  split: str,
+  batch_norm: str,
+  weights: str,
+) -> tuple[dict[str, Any], Result, tuple[str, ...]]:
   """Evaluates a checkpoint.
 
   Args:
+    data: has the images.
     prefix: of the checkpoint.
-    settings: train_flags.Run, of the run that it is of.
+    settings: of the run that it is of.
     split: 'train' or 'test'.
     batch_norm: 'moving', or 'batch': normalise by the statistics of the batch.
     weights: as of restored_names.
   Returns:
     (dict for the line of JSON, Result, class names).
   Raises:
-    UserError: no data, no checkpoint, or one of another network.
+    UserError: no data, no checkpoint, or one of another network; or not every
+      example came.
   """
-  source = dataset.find(settings.data.dataset, settings.data.data_dir)
-  with files.scratch_dir() as scratch, tf.Graph().as_default():
+  queue = settings.batches
+  if batch_norm == 'moving':  # Then it does not matter who meets whom.
+    queue = queue.replace(shuffle='none', min_after_dequeue=None, capacity=None)
+  with tf.Graph().as_default():
     with tf.device('/cpu:0'):
       tf.train.get_or_create_global_step()
-    batch, _, feed = examples.batch(settings, source, split, scratch, once=True)
+    batch, examples, feed = batches.batch(
+      data, split, settings.seed, once=True, **queue
+    )
     outputs = tower(
       batch, batch_norm == 'batch', settings.model, settings.mirrored
     )
     names = restored_names(prefix, weights, tf.global_variables())
-    with examples.reading(settings, source, split):
-      result = result_of(_run(prefix, names, outputs, feed))
+    result = result_of(_run(prefix, names, outputs, feed))
+  if result.examples != examples:
+    raise UserError(
+      '--data_dir=%s: gave %d of the %d %s images; did its files change '
+      'meanwhile?' % (settings.data.data_dir, result.examples, examples, split)
+    )
   summary = dict(
     checkpoint=prefix,
     step=checkpoint_step(prefix),
-    dataset=source.name,
+    dataset=data.source.name,
     split=split,
     examples=result.examples,
     loss=result.loss,
@@ -140,10 +225,12 @@ def evaluate(prefix, settings, split, batch_norm, weights):
     weights=weights_kind(names),
     mirrored=settings.mirrored,
   )
-  return summary, result, source.class_names
+  return summary, result, data.source.class_names
 
 
-def restored_names(prefix, weights, variables):
+def restored_names(
+  prefix: str, weights: str, variables: Iterable[tf.Variable]
+) -> dict[str, tf.Variable]:
   """{name in the checkpoint: variable} for the weights that are asked for.
 
   Args:
@@ -153,11 +240,11 @@ def restored_names(prefix, weights, variables):
   Raises:
     UserError: the checkpoint is damaged, or does not fit.
   """
-  found = checkpoints.shapes(prefix)
+  shapes = reader.shapes(prefix)
   names = {variable.op.name: variable for variable in variables}
   averages = average.names(variables)
   if weights == 'average' or (
-    weights == 'auto' and not found.keys().isdisjoint(averages)
+    weights == 'auto' and not shapes.keys().isdisjoint(averages)
   ):
     names = {
       **averages,
@@ -167,16 +254,18 @@ def restored_names(prefix, weights, variables):
         if not variable.dtype.is_floating
       },
     }
-  checkpoints.check(prefix, found, names)
+  reader.check(prefix, shapes, names)
   return names
 
 
-def weights_kind(names):
+def weights_kind(names: Mapping[str, tf.Variable]) -> str:
   """'trained' or 'average': which ones restored_names has chosen."""
   return 'trained' if 'linear/kernel' in names else 'average'
 
 
-def _run(prefix, names, outputs, feed):
+def _run(
+  prefix: str, names: dict, outputs: Tower, feed: dict
+) -> Iterator[Tower]:
   """Yields the values of `outputs` until the queue ends.
 
   Args:
@@ -196,6 +285,6 @@ def _run(prefix, names, outputs, feed):
       yield session.run(outputs)
 
 
-def checkpoint_step(prefix):
+def checkpoint_step(prefix: str) -> int:
   """The global step of a checkpoint."""
   return int(tf.train.load_variable(prefix, 'global_step'))

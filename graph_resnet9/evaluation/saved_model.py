@@ -9,8 +9,9 @@ from google.protobuf import message
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9 import errors
 from graph_resnet9.errors import UserError
-from graph_resnet9.evaluation import evaluate as evaluation
+from graph_resnet9.evaluation import evaluate
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import formats
 from graph_resnet9.inputs import synthetic
@@ -32,7 +33,7 @@ def outputs(images, model, mirrored, class_names):
 
   Args:
     images: [batch, 32, 32, 3] uint8 Tensor, RGB, as in the data set.
-    model: train_flags.Model.
+    model: recipe_flags.Model.
     mirrored: Python bool; by the mean of the logits of image and mirror image.
     class_names: ten strings.
   Returns:
@@ -40,7 +41,7 @@ def outputs(images, model, mirrored, class_names):
     probabilities [batch, 10] float32. All have the batch in front; otherwise a
     server could not answer image by image.
   """
-  logits = evaluation.logits(images, False, model, mirrored)
+  logits = evaluate.logits(images, False, model, mirrored)
   classes = tf.argmax(logits, 1)
   return dict(
     classes=classes,
@@ -81,7 +82,7 @@ def export(prefix, export_dir, run, weights, check=lambda folder: None):
     )
     # Resource variables, but not of a kind that a MetaGraphDef can hold.
     graph.clear_collection(tf.GraphKeys.BIASES)
-    names = evaluation.restored_names(prefix, weights, tf.global_variables())
+    names = evaluate.restored_names(prefix, weights, tf.global_variables())
     with tf.Session(config=_config()) as session:
       _restore(session, prefix, names)
       builder = tf.saved_model.Builder(folder)
@@ -98,8 +99,8 @@ def export(prefix, export_dir, run, weights, check=lambda folder: None):
   return dict(
     export_dir=export_dir,
     checkpoint=prefix,
-    step=evaluation.checkpoint_step(prefix),
-    weights=evaluation.weights_kind(names),
+    step=evaluate.checkpoint_step(prefix),
+    weights=evaluate.weights_kind(names),
     mirrored=run.mirrored,
     width=run.model.width,
     precision=run.model.precision,
@@ -156,7 +157,7 @@ def _new_dir(export_dir):
     ) from None
   except tf.errors.OpError as e:
     raise UserError(
-      '--export_dir=%s: cannot be written: %s' % (export_dir, _line(e))
+      '--export_dir=%s: cannot be written: %s' % (export_dir, errors.line(e))
     ) from None
 
 
@@ -190,7 +191,7 @@ class Predictor:
       self._session.close()
       raise UserError(
         '--export_dir=%s: no SavedModel that can be loaded: %s'
-        % (export_dir, _line(e))
+        % (export_dir, errors.line(e))
       ) from None
     if not (
       _has(signature.inputs, _INPUTS) and _has(signature.outputs, _OUTPUTS)
@@ -255,7 +256,3 @@ def _size(folder):
     for root, _, names in os.walk(folder)
     for name in names
   )
-
-
-def _line(error):
-  return ' '.join(str(error).strip().partition('\n')[0].split())

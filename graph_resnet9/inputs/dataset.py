@@ -1,11 +1,15 @@
 """Which images a run gets: --dataset and --data_dir, found and loaded."""
 
+from collections.abc import Iterator
+import contextlib
+import functools
 import os
 from typing import NamedTuple
 
 from absl import logging
 import numpy as np
 
+from graph_resnet9 import files
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import download
 from graph_resnet9.inputs import formats
@@ -33,6 +37,82 @@ class Source(NamedTuple):
   name: str
   path: str
   class_names: tuple[str, ...]
+
+
+class Data:
+  """A data set; each split is loaded when it is first asked for, and once.
+
+  source: Source.
+  """
+
+  def __init__(self, source: Source, examples: dict[str, int], folder: str):
+    """Makes it; see opened.
+
+    Args:
+      source: Source.
+      examples: {split: use the first so many, or 0}.
+      folder: existing directory for record files, if they have to be written.
+    """
+    self.source = source
+    self._examples = examples
+    self._folder = folder
+    self._read = set()  # Splits of which records are read from files.
+
+  @functools.cached_property
+  def train(self) -> formats.Split:
+    return self._load('train')
+
+  @functools.cached_property
+  def test(self) -> formats.Split:
+    return self._load('test')
+
+  def _load(self, split):
+    return load(self.source, split, self._examples[split])
+
+  def record_files(
+    self, split: str, order: str = 'file', share: tuple[int, int] = (0, 1)
+  ) -> tuple[list[str], int]:
+    """As record_files below, of a split of this data set."""
+    self._read.add(split)
+    return record_files(
+      self.source, split, self._folder, self._examples[split], order, share
+    )
+
+  def check(self) -> None:
+    """Raises UserError if a file that records are read from is damaged now."""
+    for split in self._read:
+      check(self.source, split)
+
+
+@contextlib.contextmanager
+def opened(
+  dataset: str, data_dir: str = '', train_examples: int = 0, test_examples=0
+) -> Iterator[Data]:
+  """Yields the Data that --dataset and --data_dir mean; see find.
+
+  With --input=records, files are read while others may write into them. Where
+  an error of TensorFlow's ends what is done inside, one that a file explains
+  becomes a UserError which names it.
+
+  Args:
+    dataset, data_dir: as of find.
+    train_examples, test_examples: use that many, the first ones; 0: all.
+  Raises:
+    UserError: as find; also later, where a split is damaged.
+  """
+  with files.scratch_dir() as folder:
+    data = Data(
+      find(dataset, data_dir),
+      {'train': train_examples, 'test': test_examples},
+      folder,
+    )
+    try:
+      yield data
+    except UserError:
+      raise
+    except Exception:
+      data.check()
+      raise
 
 
 def cache_dir():
@@ -118,10 +198,15 @@ def load(source, split, examples=0, order='file', share=(0, 1)):
         for arrays in zip(*(parts[stem] for stem in _STEMS[split]))
       )
     ).first(examples)
-  if order == 'class_sorted':
-    rank = np.argsort(data.labels, kind='stable')
-    data = formats.Split(data.images[rank], data.labels[rank])
-  return data.share(*share)
+  return ordered(data, order).share(*share)
+
+
+def ordered(data: formats.Split, order: str) -> formats.Split:
+  """A split in the order of --order; see load."""
+  if order == 'file':
+    return data
+  rank = np.argsort(data.labels, kind='stable')
+  return formats.Split(data.images[rank], data.labels[rank])
 
 
 def check(source, split):

@@ -129,7 +129,8 @@ def index_queue(
     min_after_dequeue: int, how many examples wait in the queue of
       'shuffle_batch' at least; None: all of them, an epoch, which mixes even
       sorted examples well.
-    capacity: int, at most; None: min_after_dequeue and three batches.
+    capacity: int, at most; None: min_after_dequeue and three batches of
+      batch_size or 512, whichever is more; of 'none' four such batches.
     once: Python bool; every example exactly once, in batches of which the last
       may be smaller, then OutOfRangeError.
   Returns:

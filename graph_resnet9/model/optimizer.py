@@ -1,9 +1,17 @@
 """The optimiser of davidcpage/cifar10-fast: its schedule and its train op."""
 
+from collections.abc import Sequence
+
 import tensorflow.compat.v1 as tf
 
 
-def learning_rate(global_step, steps_per_epoch, epochs, values, shift_steps=1):
+def learning_rate(
+  global_step: tf.Tensor,
+  steps_per_epoch: int,
+  epochs: Sequence[float],
+  values: Sequence[float],
+  shift_steps: int = 1,
+) -> tf.Tensor:
   """The learning rate of the step that is about to be taken.
 
   Linear between the knots (epochs[i], values[i]), flat before the first and
@@ -47,18 +55,30 @@ def learning_rate(global_step, steps_per_epoch, epochs, values, shift_steps=1):
     )
 
 
+def momentum_optimizer(
+  learning_rate: tf.Tensor | float,
+  momentum: float,
+  nesterov: bool = True,
+  rate_in_velocity: bool = True,
+) -> tf.train.Optimizer:
+  """What applies the gradients of train_op; arguments as there."""
+  return tf.train.MomentumOptimizer(
+    1.0 if rate_in_velocity else learning_rate, momentum, use_nesterov=nesterov
+  )
+
+
 def train_op(
-  loss,
-  learning_rate,
-  momentum,
-  weight_decay,
-  bias_lr_scale=1.0,
-  run_update_ops=True,
-  loss_scale=1.0,
-  nesterov=True,
-  rate_in_velocity=True,
-  wrap=None,
-):
+  loss: tf.Tensor,
+  learning_rate: tf.Tensor | float,
+  momentum: float,
+  weight_decay: float,
+  bias_lr_scale: float = 1.0,
+  run_update_ops: bool = True,
+  loss_scale: float = 1.0,
+  nesterov: bool = True,
+  rate_in_velocity: bool = True,
+  optimizer: tf.train.Optimizer | None = None,
+) -> tf.Operation:
   """One step of Nesterov SGD with weight decay, after the update ops.
 
     g = d loss / d w + weight_decay * w
@@ -87,8 +107,8 @@ def train_op(
       it in float32. Small float16 gradients survive; a power of two changes no
       bit of a float32 result.
     nesterov, rate_in_velocity: Python bools; see above.
-    wrap: function from the tf.train.Optimizer to the one that applies the
-      gradients, such as a tf.train.SyncReplicasOptimizer around it.
+    optimizer: instead of momentum_optimizer(...) one around it, such as
+      cluster.synchronous.Optimizer.
   Returns:
     An Operation that takes the step, then adds 1 to global_step.
   Variables:
@@ -96,38 +116,48 @@ def train_op(
     global_step: created if missing.
   Collections:
     UPDATE_OPS and BIASES are read, TRAIN_OP gets the operation.
+  Raises:
+    ValueError: when the graph is built, if the loss does not depend on a
+      trainable variable.
   Source: davidcpage/cifar10-fast, torch_backend.py nesterov_update; new_dawn.py
     for the rate of biases. There the loss is summed, the rate divided and the
     decay multiplied by the batch size, which is the same.
   """
-  variables = tf.trainable_variables()
-  biases = {v.op.name for v in tf.get_collection(tf.GraphKeys.BIASES)}
+  if optimizer is None:
+    optimizer = momentum_optimizer(
+      learning_rate, momentum, nesterov, rate_in_velocity
+    )
+  gradients = _decayed(
+    # Each gradient is computed on the device of what it is the gradient of.
+    optimizer.compute_gradients(
+      loss * loss_scale if loss_scale != 1 else loss,
+      tf.trainable_variables(),
+      colocate_gradients_with_ops=True,
+    ),
+    learning_rate if rate_in_velocity else 1.0,
+    weight_decay,
+    bias_lr_scale,
+    loss_scale,
+  )
   global_step = tf.train.get_or_create_global_step()
-  update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-  optimizer = tf.train.MomentumOptimizer(
-    1.0 if rate_in_velocity else learning_rate, momentum, use_nesterov=nesterov
-  )
-  inner_rate = learning_rate if rate_in_velocity else 1.0
-  if wrap:
-    optimizer = wrap(optimizer)
-  # Each gradient is computed on the device of what it is the gradient of.
-  gradients = optimizer.compute_gradients(
-    loss * loss_scale if loss_scale != 1 else loss,
-    variables,
-    colocate_gradients_with_ops=True,
-  )
-  missing = [v.op.name for g, v in gradients if g is None]
+  if not run_update_ops:
+    return optimizer.apply_gradients(gradients, global_step)
+  # What batch normalisation in TensorFlow 1 needs and does not do by itself:
+  # the step waits for the ops that update the moving means and variances.
+  with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+    return optimizer.apply_gradients(gradients, global_step)
+
+
+def _decayed(gradients, rate, weight_decay, bias_lr_scale, loss_scale):
+  """(what `optimizer` is to apply, variable) of all (gradient, variable)."""
+  biases = {v.op.name for v in tf.get_collection(tf.GraphKeys.BIASES)}
+  missing = [v.op.name for gradient, v in gradients if gradient is None]
   if missing:
     raise ValueError('the loss does not depend on %s' % ', '.join(missing))
-  steps = []
+  decayed = []
   for gradient, variable in gradients:
     gradient = tf.cast(gradient, tf.float32) / loss_scale
     scale = bias_lr_scale if variable.op.name in biases else 1.0
-    decayed = gradient + weight_decay / scale * variable.read_value()
-    steps.append((inner_rate * scale * decayed, variable))
-  # The gradients wait for the update ops, and the train op for the gradients.
-  # Around apply_gradients this block would catch the ops of a
-  # SyncReplicasOptimizer, too, which then take batches of their own.
-  with tf.control_dependencies(update_ops if run_update_ops else []):
-    steps = [(tf.identity(step), variable) for step, variable in steps]
-  return optimizer.apply_gradients(steps, global_step)
+    gradient += weight_decay / scale * variable.read_value()
+    decayed.append((rate * scale * gradient, variable))
+  return decayed

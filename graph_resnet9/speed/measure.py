@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9 import files
+from graph_resnet9.inputs import augment
+from graph_resnet9.inputs import batches
 from graph_resnet9.inputs import dataset
 from graph_resnet9.speed import torch_peer
-from graph_resnet9.training import graph as training_graph
+from graph_resnet9.training import graph
+from graph_resnet9.training import loop
 
 _WARM_UP_STEPS = 2
 _PRODUCT_SIDE = 4096  # Of the matrices whose product is the yardstick.
@@ -106,29 +108,23 @@ def measure(settings, started, steps, runs, compare_torch, list_ops):
     UserError: bad data, or no PyTorch to compare with.
   """
   peer = torch_peer.load() if compare_torch else None
-  source = dataset.find(settings.data.dataset, settings.data.data_dir)
-  with files.scratch_dir() as scratch:
+  with dataset.opened(**settings.data) as data:
     with tf.Graph().as_default():
-      graph = training_graph.build(
-        settings,
-        source,
-        scratch,
-        training_graph.Replica(towers=training_graph.towers(settings.num_gpus)),
-      )
+      step = loop.build(settings, data)
       matrix = tf.get_variable(
         'matrix', [_PRODUCT_SIDE] * 2, use_resource=True, trainable=False
       )
       product = tf.matmul(matrix, matrix).op
-      with _session(graph.feed) as session:
-        session.run(graph.train_op)
+      with _session(step.feed) as session:
+        session.run(step.train_op)
         first_step_secs = time.perf_counter() - started
-        session.run(graph.train_op)
+        session.run(step.train_op)
         peak_mib = _peak_mib()
-        ops = _op_secs(session, graph.train_op) if list_ops else {}
+        ops = _op_secs(session, step.train_op) if list_ops else {}
         works = {
           'product': (lambda: session.run(product), _PRODUCTS),
-          'forward': (lambda: session.run(graph.logits.op), steps),
-          'train': (lambda: session.run(graph.train_op), steps),
+          'forward': (lambda: session.run(step.logits.op), steps),
+          'train': (lambda: session.run(step.train_op), steps),
         }
         for layout in torch_peer.LAYOUTS if peer else ():
           works[layout] = (
@@ -137,13 +133,13 @@ def measure(settings, started, steps, runs, compare_torch, list_ops):
           )
         secs = _in_turn(works, runs)
     inputs = {
-      ', '.join(mode): _input_secs(settings, source, scratch, *mode)
+      ', '.join(mode): _input_secs(settings, data, *mode)
       for mode in _INPUT_MODES
     }
   rate = lambda seconds: settings.batches.batch_size / seconds
   train_rate = rate(secs['train'])
   return Speed(
-    source.name,
+    data.source.name,
     first_step_secs,
     peak_mib,
     2e-9 * _PRODUCT_SIDE**3 / secs['product'],
@@ -189,18 +185,27 @@ def _in_turn(works, runs):
   return {name: statistics.median(values) for name, values in secs.items()}
 
 
-def _input_secs(settings, source, scratch, kind, shuffle):
+def _input_secs(settings, data, kind, shuffle):
   """Median seconds of a batch of the input alone."""
-  settings = settings.replace(
-    batches=settings.batches.replace(
-      input=kind, shuffle=shuffle, min_after_dequeue=None, capacity=None
-    )
+  queue = settings.batches.replace(
+    input=kind, shuffle=shuffle, min_after_dequeue=None, capacity=None
   )
   with tf.Graph().as_default():
-    batch = training_graph.input_batch(settings, source, scratch)
-    with _session(batch.feed) as session:
+    now = graph.global_step().read_value()
+    batch, _, feed = batches.batch(
+      data, 'train', settings.seed, first_step=now, **queue
+    )
+    images = augment.augmented(
+      batch.pixels,
+      batch.indices,
+      queue.batch_size,
+      settings.seed,
+      now,
+      **settings.augment,
+    )
+    with _session(feed) as session:
       return _in_turn(
-        {'input': (lambda: session.run(batch.images.op), _INPUT_STEPS)}, 1
+        {'input': (lambda: session.run(images.op), _INPUT_STEPS)}, 1
       )['input']
 
 

@@ -1,239 +1,224 @@
-"""The training run: its directory, its graph, then the loop.
+"""Trains on one machine: from the data set to the train op, and the loop."""
 
-Alone, or as one process of a cluster: a parameter server, the chief, which does
-all that is done once, or another worker.
-"""
-
-import contextlib
+from collections.abc import Sequence
 import json
-import os
 
 from absl import logging
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9 import files
-from graph_resnet9 import interrupts as signals
-from graph_resnet9.checkpoints import choose as checkpoints
-from graph_resnet9.cli import flagfile
-from graph_resnet9.cluster import servers as cluster
-from graph_resnet9.cluster import task as tasks
-from graph_resnet9.cluster import watchdog as watch
+from graph_resnet9 import interrupts
+from graph_resnet9.checkpoints import choose
+from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
-from graph_resnet9.evaluation import evaluate as evaluation
+from graph_resnet9.evaluation import evaluate
+from graph_resnet9.inputs import augment
+from graph_resnet9.inputs import batches
 from graph_resnet9.inputs import dataset
-from graph_resnet9.training import graph as training_graph
+from graph_resnet9.model import average
+from graph_resnet9.model import losses
+from graph_resnet9.model import optimizer
+from graph_resnet9.model import resnet9
+from graph_resnet9.training import graph
 from graph_resnet9.training import hooks
-from graph_resnet9.training import summary_hooks
+from graph_resnet9.training import rows
+from graph_resnet9.training import tensorboard
 from graph_resnet9.training import train_dir
 
 
-@signals.end_the_process()
-def train(settings, more_hooks=()):
+@interrupts.end_the_process()
+def train(
+  settings: train_flags.Train,
+  more_hooks: Sequence[tf.train.SessionRunHook] = (),
+) -> int:
   """Trains, or resumes, until the last step or a signal.
 
   Prints a table row an epoch and one line of JSON, and leaves in train_dir:
-  checkpoints, flags.txt, metrics.jsonl, TensorBoard event files. Of a cluster
-  the chief does that; another worker prints a line of JSON of its own.
+  checkpoints, flags.txt, metrics.jsonl, TensorBoard event files.
 
   Args:
-    settings: train_flags.Train.
-    more_hooks: list of SessionRunHook, to run after those of the training, in
-      the chief.
+    settings: what to train, and where.
+    more_hooks: to run after those of the training.
   Returns:
     Exit code: 0, or 128 + the number of the signal that stopped it.
   Raises:
-    UserError: bad data, a train_dir of another run, a loss that is not finite,
-      a host of the cluster that does not answer.
+    UserError: bad data, a train_dir of another run, a loss that is not finite.
   """
-  task = tasks.task_of(settings.cluster, os.environ)
-  if task.job == 'ps':
-    return cluster.serve(task)
-  replica = training_graph.Replica(
-    task.index,
-    max(1, len(task.workers)),
-    settings.cluster.sync,
-    task.device,
-    training_graph.towers(settings.num_gpus),
-  )
-  source = dataset.find(settings.data.dataset, settings.data.data_dir)
-  settings = settings.replace(
-    train_dir=os.path.abspath(settings.train_dir),
-    data=settings.data.replace(
-      dataset=source.name,
-      data_dir=os.path.abspath(settings.data.data_dir)
-      if settings.data.data_dir
-      else '',
-    ),
-  )
+  stop = interrupts.StopOnSignal()
   with (
-    train_dir.opened(settings)
-    if task.chief
-    else (contextlib.nullcontext()) as whole
+    dataset.opened(**settings.data) as data,
+    train_dir.opened(settings, data.source.name) as run,
+    tf.Graph().as_default(),
   ):
-    settings = settings.replace(
-      model=settings.model.replace(
-        conv=train_dir.conv_of(settings, whole is not None)
-      )
+    step = build(run.settings, data, restored=run.checkpoint is not None)
+    test = evaluate.BesideTraining(data.test, run.settings, step.averages)
+    tensorboard.add(step, run.settings.model.bn_epsilon)
+    run.adopt()
+    saver = tf.train.Saver(save_relative_paths=True)
+    print(
+      rows.title(run.settings, step.steps_per_epoch, test.examples), flush=True
     )
-    server = cluster.start_server(task)
-    cluster.wait_for(task, replica.sync)
-    with (
-      cluster.joined(task, server),
-      tf.Graph().as_default(),
-      tf.device(tasks.device_setter(task)),
-      files.scratch_dir() as scratch,
-    ):
-      graph = training_graph.build(
-        settings, source, scratch, replica, restored=whole is not None
-      )
-      if whole:
-        checkpoints.check(
-          whole.prefix,
-          whole.shapes,
-          {v.op.name: v for v in tf.global_variables()},
-        )
-      if task.chief:
-        checkpoints.adopt(settings.train_dir, whole)
-        files.write(
-          os.path.join(settings.train_dir, flagfile.NAME),
-          flagfile.text(settings),
-        )
-      with watch.watch(task, replica.sync):
-        if task.chief:
-          return _lead(settings, graph, source, task, server, more_hooks)
-        return _follow(graph, task, server)
+    with tf.train.MonitoredTrainingSession(
+      checkpoint_dir=run.settings.train_dir,
+      scaffold=tf.train.Scaffold(
+        saver=saver, local_init_feed_dict={**step.feed, **test.feed}
+      ),
+      hooks=[
+        *hooks.of_a_training(run.settings, step, test, saver, stop),
+        *more_hooks,
+      ],
+      # hooks.Checkpoints saves: when an epoch's row is written, and never
+      # weights that are not finite.
+      save_checkpoint_secs=None,
+      save_checkpoint_steps=None,
+      # hooks.ImagesPerSec counts: steps, and no evaluation between them.
+      log_step_count_steps=None,
+      save_summaries_steps=tensorboard.STEPS,
+      config=tf.ConfigProto(allow_soft_placement=True),
+    ) as session:
+      while not session.should_stop():
+        session.run(step.train_op)
+    return outcome(run.settings, step.last_step, stop.signal)
 
 
-def _lead(settings, graph, source, task, server, more_hooks):
-  """The session: MonitoredTrainingSession until the last step or a signal."""
-  folder, step = settings.train_dir, graph.step
-  stop = hooks.StopOnSignal()
-  epochs = hooks.EpochReport(
-    step,
-    graph.learning_rate,
-    graph.loss,
-    graph.accuracy,
-    lambda session: _test(session, graph, stop.interrupted),
-    folder,
-    source.name,
-    settings.batches.batch_size,
-    graph.steps_per_epoch,
-    graph.last_step,
-    stop.interrupted,
-  )
-  saver = tf.train.Saver(save_relative_paths=True)
-  scaffold = tf.train.Scaffold(saver=saver, local_init_feed_dict=graph.feed)
-  print(
-    'dataset: %s, %d steps of %d images an epoch, %d test images'
-    % (
-      source.name,
-      graph.steps_per_epoch,
+def build(
+  settings: train_flags.Recipe,
+  data: dataset.Data,
+  restored: bool = False,
+  towers: Sequence[str] | None = None,
+) -> graph.Step:
+  """Builds a training step in the default graph, as a batch travels.
+
+  Args:
+    settings: the recipe.
+    data: its training images.
+    restored: the variables will be those of a checkpoint, so that costly
+      initial values are left out.
+    towers: devices that share a batch; None: as --num_gpus says.
+  Returns:
+    graph.Step.
+  Collections:
+    UPDATE_OPS: + 16; the train op runs them.
+    TRAIN_OP: + 1. QUEUE_RUNNERS, LOCAL_VARIABLES: as of batches.batch.
+    BIASES: + 8. MOVING_AVERAGE_VARIABLES: with averages, all they are of.
+  Raises:
+    UserError: bad data, or a batch that cannot be split as is asked for.
+  """
+  towers = towers or graph.devices(settings.num_gpus)
+  graph.check_batch_size(settings, len(towers))
+  tf.set_random_seed(settings.seed)
+  global_step = graph.global_step()
+  how = settings.optimizer
+
+  with tf.variable_scope('input'):
+    now = global_step.read_value()
+    batch, examples, feed = batches.batch(  # tf.train.shuffle_batch
+      data, 'train', settings.seed, first_step=now, **settings.batches
+    )
+    images = augment.augmented(  # [512, 32, 32, 3] float32
+      batch.pixels,
+      batch.indices,
       settings.batches.batch_size,
-      graph.test.examples,
-    ),
-    flush=True,
-  )
-  with tf.train.MonitoredTrainingSession(
-    master=server.target if server else '',
-    checkpoint_dir=folder,
-    scaffold=scaffold,
-    hooks=[
-      *graph.sync_hooks,
-      hooks.LossGuard(step, graph.loss, folder),
-      *summary_hooks.hooks(
-        step, settings.batches.batch_size, graph.steps_per_epoch, folder
-      ),
-      epochs,
-      hooks.Progress(step, graph.loss, graph.last_step),
-      hooks.Checkpoints(
-        step, saver, folder, settings.save_secs, graph.steps_per_epoch
-      ),
-      hooks.StopAtStep(step, graph.last_step),
-      stop,
-      *more_hooks,
-    ],
-    save_checkpoint_secs=None,
-    save_checkpoint_steps=None,
-    save_summaries_steps=summary_hooks.STEPS,
-    log_step_count_steps=None,
-    config=tasks.session_config(task),
-    stop_grace_period_secs=tasks.stop_grace_secs(task),
-  ) as session:
-    while not session.should_stop():
-      session.run(graph.train_op)
-  newest = checkpoints.newest(folder)
-  if stop.interrupted():
-    logging.warning(
-      'stopped by signal %d, saved %s; the same command resumes',
-      stop.signal,
-      newest,
+      settings.seed,
+      now,
+      **settings.augment,
     )
-    return 128 + stop.signal
-  last = epochs.rows[-1]
-  if last.step < graph.last_step:
+  steps_per_epoch = examples // settings.batches.batch_size
+
+  filters = None
+  if settings.model.whitening and not restored:
+    filters = graph.whitening_filters(data)
+
+  def tower(images, labels):
+    with tf.name_scope('model'):
+      logits = resnet9.logits(  # [512, 10] float32
+        images,
+        training=True,
+        ghost_batch=settings.ghost_batch,
+        filters=filters,
+        **settings.model,
+      )
+    with tf.name_scope('loss'):
+      loss = tf.reduce_mean(
+        losses.cross_entropy(logits, labels, how.label_smoothing)
+      )
+    return logits, loss
+
+  with graph.compiled(settings.xla):
+    logits, loss = graph.on_each(towers, tower, images, batch.labels)
+    weights = [v for v in tf.global_variables() if v.dtype.is_floating]
+    with tf.name_scope('optimizer'):
+      learning_rate = optimizer.learning_rate(
+        global_step, steps_per_epoch, *graph.knots(how), how.lr_shift_steps
+      )
+      train_op = optimizer.train_op(  # After the update ops.
+        loss,
+        learning_rate,
+        how.momentum,
+        how.weight_decay,
+        how.bias_lr_scale,
+        run_update_ops=how.update_ops != 'none',
+        loss_scale=graph.loss_scale(settings.model.precision),
+        nesterov=how.nesterov,
+        rate_in_velocity=how.rate_in_velocity,
+      )
+
+  with tf.name_scope('optimizer/'), tf.control_dependencies([train_op]):
+    step = global_step.read_value()
+    averages = None
+    if how.ema_decay:
+      train_op, averages = average.averaging_op(
+        weights, step, how.ema_decay, how.ema_steps
+      )
+  with tf.name_scope('loss/'):
+    accuracy = tf.reduce_mean(
+      tf.cast(losses.correct(logits, batch.labels), tf.float32)
+    )
+  return graph.Step(
+    images,
+    logits,
+    loss,
+    accuracy,
+    learning_rate,
+    train_op,
+    step,
+    steps_per_epoch,
+    graph.last_step(how, steps_per_epoch),
+    feed,
+    averages,
+  )
+
+
+def outcome(
+  settings: train_flags.Train, last_step: int, signal: int | None
+) -> int:
+  """Says how a session has ended; returns the exit code.
+
+  Raises:
+    UserError: it ended neither at the last step nor by a signal.
+  """
+  newest = choose.newest(settings.train_dir)
+  if signal:
+    logging.warning(
+      'stopped by signal %d, saved %s; the same command resumes', signal, newest
+    )
+    return 128 + signal
+  row = next(reversed(rows.read_rows(settings.train_dir)), None)
+  if row is None or row.step < last_step:
     raise UserError(
-      'the session ended at step %d of %d; the same command '
-      'resumes' % (last.step, graph.last_step)
+      'the session ended before step %d, saved %s; the same command resumes'
+      % (last_step, newest)
     )
   print(
     json.dumps(
       dict(
         checkpoint=newest,
-        step=last.step,
-        dataset=source.name,
-        train_loss=last.train_loss,
-        test_loss=last.test_loss,
-        test_accuracy=last.test_accuracy,
-        total_secs=last.total_secs,
+        step=row.step,
+        dataset=row.dataset,
+        train_loss=row.train_loss,
+        test_loss=row.test_loss,
+        test_accuracy=row.test_accuracy,
+        total_secs=row.total_secs,
       )
     )
   )
   return 0
-
-
-def _follow(graph, task, server):
-  """The session of another worker of a cluster than the chief."""
-  stop, chief_ended = hooks.StopOnSignal(), cluster.StopAfterChief()
-  count = hooks.StepCount(graph.step)
-  with cluster.session(
-    task,
-    server,
-    tf.train.Scaffold(local_init_feed_dict=graph.feed),
-    [
-      *graph.sync_hooks,
-      count,
-      hooks.StopAtStep(graph.step, graph.last_step),
-      chief_ended,
-      stop,
-    ],
-  ) as session:
-    print(
-      'worker %d of %d has joined' % (task.index, len(task.workers)), flush=True
-    )
-    while not session.should_stop():
-      session.run(graph.train_op)
-  step = max(count.step, chief_ended.step)
-  print(json.dumps(dict(worker=task.index, steps=count.steps, step=step)))
-  if stop.interrupted():
-    logging.warning(
-      'stopped by signal %d; the same command joins again', stop.signal
-    )
-    return 128 + stop.signal
-  if step < graph.last_step:
-    raise UserError(
-      'the chief has ended at step %d of %d; start the cluster '
-      'again to go on' % (step, graph.last_step)
-    )
-  return 0
-
-
-def _test(session, graph, interrupted):
-  """(loss, accuracy) on all test images, or None if interrupted."""
-  values = []
-  test = graph.test
-  for first in range(0, test.examples, test.batch_size):
-    if interrupted():
-      return None
-    values.append(session.run(test.tower, {test.first: first}))
-  result = evaluation.result_of(values)
-  return result.loss, result.accuracy

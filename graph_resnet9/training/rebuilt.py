@@ -1,16 +1,18 @@
 """The training graph of a finished run again, from its flags.txt."""
 
 import os
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.cli import flagfile
+from graph_resnet9.cli import train_flags
 from graph_resnet9.inputs import dataset
-from graph_resnet9.training import graph as training_graph
+from graph_resnet9.training import loop
 
 
-def settings_of(prefix, data_dir):
-  """train_flags.Train of the run that a checkpoint is of, or None if of none.
+def settings_of(prefix: str, data_dir: str) -> train_flags.Train | None:
+  """The settings of the run that a checkpoint is of, or None if of none.
 
   Args:
     prefix: of the checkpoint.
@@ -20,31 +22,25 @@ def settings_of(prefix, data_dir):
   """
   settings = flagfile.read(os.path.dirname(prefix) or '.')
   if settings and data_dir:
-    settings = settings.replace(
-      data=settings.data.replace(data_dir=os.path.abspath(data_dir))
-    )
+    data = settings.data.replace(data_dir=os.path.abspath(data_dir))
+    settings = settings.replace(data=data)
   return settings
 
 
-def graph(settings, scratch):
-  """Builds the training graph of a run in a new graph.
+def graph(
+  settings: train_flags.Train, data: dataset.Data
+) -> tuple[tf.Graph, dict[tf.Tensor, Any]]:
+  """Builds the training step of a run in a new graph.
 
   Args:
-    settings: train_flags.Train.
-    scratch: existing directory for record files, if they have to be written.
+    settings: of the run.
+    data: its training images.
   Returns:
     (tf.Graph, feed dict for the initialisation of its local variables).
-  Raises:
-    UserError: the data are not there.
   """
-  source = dataset.find(settings.data.dataset, settings.data.data_dir)
   with tf.Graph().as_default() as built:
     # As many towers, wherever they run now.
-    train_graph = training_graph.build(
-      settings,
-      source,
-      scratch,
-      training_graph.Replica(towers=('',) * settings.num_gpus),
-      restored=True,
+    step = loop.build(
+      settings, data, restored=True, towers=('',) * settings.num_gpus
     )
-  return built, train_graph.feed
+  return built, step.feed

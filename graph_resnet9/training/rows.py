@@ -8,6 +8,7 @@ from absl import logging
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import files
+from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
 
 METRICS = 'metrics.jsonl'
@@ -30,8 +31,9 @@ class Row(NamedTuple):
 
   learning_rate is that of the epoch's last step. train_* are means over the
   steps that the session took in the epoch, None if it took none of them;
-  train_secs is their time. total_secs is the training time since step 0,
-  evaluation and saving at the end of an epoch not counted.
+  train_secs is their time, evaluation and saving not counted. total_secs is the
+  sum of train_secs so far: without steps that an interruption in the middle of
+  an epoch took out of the rows.
   """
 
   epoch: float
@@ -46,11 +48,23 @@ class Row(NamedTuple):
   total_secs: float
 
 
-def table_header():
+def title(
+  settings: train_flags.Train, steps_per_epoch: int, test_examples: int
+) -> str:
+  """The line above the table."""
+  return 'dataset: %s, %d steps of %d images an epoch, %d test images' % (
+    settings.data.dataset,
+    steps_per_epoch,
+    settings.batches.batch_size,
+    test_examples,
+  )
+
+
+def table_header() -> str:
   return ' '.join(title.rjust(_WIDTH) for title in HEADER)
 
 
-def table_row(row):
+def table_row(row: Row) -> str:
   cells = (
     '%g' % round(row.epoch, 2),
     '%.4f' % row.learning_rate,
@@ -72,7 +86,7 @@ def _percent(value):
   return '-' if value is None else '%.2f%%' % (100 * value)
 
 
-def read_rows(train_dir):
+def read_rows(train_dir: str) -> list[Row]:
   """The rows of metrics.jsonl; damaged lines are left out, with a warning.
 
   Raises:
@@ -115,7 +129,7 @@ def _row(line):
   return Row(*values) if row.step >= 0 else None
 
 
-def write_rows(train_dir, rows):
+def write_rows(train_dir: str, rows: list[Row]) -> None:
   """Replaces metrics.jsonl: complete at any moment, whatever kills us."""
   files.write(
     os.path.join(train_dir, METRICS),
@@ -123,7 +137,7 @@ def write_rows(train_dir, rows):
   )
 
 
-def write_summary(writer, row, images):
+def write_summary(writer: tf.summary.FileWriter, row: Row, images: int) -> None:
   """Adds a row to TensorBoard's event file, and the images/s of its steps."""
   scalars = {
     'epoch/' + name: value

@@ -1,81 +1,140 @@
 """The directory of a run: whose it is, and where the run goes on."""
 
+from collections.abc import Iterator
 import contextlib
 import fcntl
 import os
 import socket
+from typing import NamedTuple
 
 from absl import logging
+import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import files
-from graph_resnet9.checkpoints import choose as checkpoints
+from graph_resnet9.checkpoints import choose
+from graph_resnet9.checkpoints import reader
 from graph_resnet9.cli import flagfile
 from graph_resnet9.cli import train_flags
 from graph_resnet9.cli.settings import flag_text
 from graph_resnet9.errors import UserError
 from graph_resnet9.model import winograd
-from graph_resnet9.training import rows as report
+from graph_resnet9.training import rows
 
 LOCK = 'train.lock'
 
 
+class Run(NamedTuple):
+  """What a session needs to know of its directory.
+
+  settings: of the run, here and now: the data set found, absolute paths, the
+    algorithm of the convolutions chosen.
+  checkpoint: the one to go on from, read from end to end; None in a new run.
+  """
+
+  settings: train_flags.Train
+  checkpoint: choose.Whole | None
+
+  def adopt(self) -> None:
+    """Makes the directory this run's, once the default graph is built.
+
+    The checkpoint becomes the one that a session restores from there; what
+    killed saves left goes; flags.txt is written.
+
+    Raises:
+      UserError: the checkpoint does not fit to the variables of the graph, and
+        nothing has changed; or the disk refuses.
+    """
+    folder = self.settings.train_dir
+    if self.checkpoint:
+      reader.check(
+        self.checkpoint.prefix,
+        self.checkpoint.shapes,
+        {variable.op.name: variable for variable in tf.global_variables()},
+      )
+    choose.adopt(folder, self.checkpoint)
+    files.write(
+      os.path.join(folder, flagfile.NAME), flagfile.text(self.settings)
+    )
+
+
 @contextlib.contextmanager
-def opened(settings):
+def opened(settings: train_flags.Train, dataset: str) -> Iterator[Run]:
   """Makes train_dir, or checks that it holds this run; keeps others out of it.
 
-  Changes nothing in it but the lock file: that is checkpoints.adopt's work,
-  once the graph is known to fit.
+  Changes nothing in it but the lock file, until Run.adopt is called.
 
+  Args:
+    settings: as they were given.
+    dataset: the name of the data set that was found.
   Yields:
-    checkpoints.Whole to resume from, or None.
+    Run.
   Raises:
     UserError: another training uses it, or it holds another run, or traces of
       one without a checkpoint that could be read.
   """
+  settings = _absolute(settings, dataset)
   train_dir = settings.train_dir
   files.make_dir('--train_dir', train_dir)
   with _locked(train_dir):
-    prefix = checkpoints.newest(train_dir)
-    if prefix:
-      _check_flags(train_dir, settings)
-      yield checkpoints.newest_whole(train_dir, prefix)
-    elif report.read_rows(train_dir):
+    prefix = choose.newest(train_dir)
+    if not prefix and rows.read_rows(train_dir):
       raise UserError(
         '--train_dir=%s: %s tells of a run, but there is no checkpoint of it; '
         'restore one, or give another --train_dir to start anew'
-        % (train_dir, report.METRICS)
+        % (train_dir, rows.METRICS)
       )
-    else:
-      yield None
+    saved = flagfile.read(train_dir) if prefix else None
+    if saved:
+      _check_flags(saved, settings)
+    elif prefix:
+      logging.warning(
+        '%s: not there; that the run had the same flags as this is taken for '
+        'granted',
+        os.path.join(train_dir, flagfile.NAME),
+      )
+    model = settings.model.replace(conv=conv_of(settings, saved))
+    yield Run(
+      settings.replace(model=model),
+      choose.newest_whole(train_dir, prefix) if prefix else None,
+    )
 
 
-def _check_flags(train_dir, settings):
+def _absolute(settings, dataset):
+  folder = settings.data.data_dir
+  return settings.replace(
+    train_dir=os.path.abspath(settings.train_dir),
+    data=settings.data.replace(
+      dataset=dataset, data_dir=os.path.abspath(folder) if folder else ''
+    ),
+  )
+
+
+def _check_flags(saved, settings):
   """Raises UserError if flags.txt is of a run with other flags."""
-  saved = flagfile.read(train_dir)
-  if saved:
-    old, new = saved.flat(), settings.flat()
-    for name in new:
-      if name not in train_flags.SESSION_FLAGS and new[name] != old[name]:
-        raise UserError(
-          '--train_dir=%s: holds a run with --%s=%s, not %s; give the same '
-          'flags to resume it, or another --train_dir'
-          % (train_dir, name, flag_text(old[name]), flag_text(new[name]))
-        )
+  old, new = saved.flat(), settings.flat()
+  for name in new:
+    if name not in train_flags.SESSION_FLAGS and new[name] != old[name]:
+      raise UserError(
+        '--train_dir=%s: holds a run with --%s=%s, not %s; give the same '
+        'flags to resume it, or another --train_dir'
+        % (settings.train_dir, name, flag_text(old[name]), flag_text(new[name]))
+      )
 
 
-def conv_of(settings, resumed):
+def conv_of(
+  settings: train_flags.Train, saved: train_flags.Train | None
+) -> str:
   """--conv of a session: as given, else of the run so far, else by the machine.
 
   So that a run is resumed with the same rounding, wherever.
 
   Args:
-    settings: train_flags.Train.
-    resumed: whether train_dir holds a run.
+    settings: as they were given.
+    saved: those of the run so far, if there is one and its flags.txt.
   Returns:
     As winograd.chosen.
   """
   conv = settings.model.conv
-  saved = flagfile.read(settings.train_dir) if resumed else None
   if conv == 'auto' and saved:
     # A run from before the flag was there.
     conv = saved.model.conv.replace('auto', 'direct')

@@ -9,7 +9,8 @@ from unittest import mock
 from absl.testing import absltest
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.checkpoints import choose as checkpoints
+from graph_resnet9.checkpoints import choose
+from graph_resnet9.checkpoints import reader
 from graph_resnet9.errors import UserError
 from tests import helpers
 
@@ -129,7 +130,7 @@ class CheckpointsTest(absltest.TestCase):
       prefix = self.dir / ('model.ckpt-%d' % step)
       prefix.with_suffix('.ckpt-%d.index' % step).write_bytes(b'')
       with self.assertRaisesRegex(UserError, text):
-        checkpoints.shapes(str(prefix))
+        reader.shapes(str(prefix))
 
   def test_bad_state_file_does_not_start_at_step_0(self):
     state = self.dir / 'checkpoint'
@@ -148,7 +149,7 @@ class CheckpointsTest(absltest.TestCase):
         self.assertIn('using the newest one', logs.output[0])
         self.assertLen(logs.output, 1)
         self.assertEqual(
-          checkpoints.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
+          choose.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
         )
 
   def test_directory_as_state_file_is_kept_under_another_name(self):
@@ -158,20 +159,25 @@ class CheckpointsTest(absltest.TestCase):
     self.assertEqual(self.resume(), 0)
     self.assertTrue((self.dir / 'damaged-1-checkpoint' / 'mine').exists())
     self.assertEqual(
-      checkpoints.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
+      choose.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
     )
 
   def test_state_file_without_any_checkpoint_is_an_error(self):
     for path in self.dir.glob('model.ckpt*'):
       path.unlink()
-    with self.assertRaisesRegex(UserError, 'names no checkpoint that exists'):
+    with self.assertRaisesRegex(
+      UserError,
+      'names no checkpoint that exists; .* or give another --train_dir',
+    ):
       self.resume()
 
   def test_parts_without_any_checkpoint_are_an_error(self):
     for path in self.dir.iterdir():
       if path != self.data:
         path.unlink()
-    with self.assertRaisesRegex(UserError, 'without its .index file'):
+    with self.assertRaisesRegex(
+      UserError, 'without its .index file; .* or give another --tr'
+    ):
       self.resume()
 
   def test_killed_first_save_is_no_obstacle(self):
@@ -246,6 +252,36 @@ class CheckpointsTest(absltest.TestCase):
       [],
     )
 
+  def test_whole_checkpoint_without_a_meta_graph_is_kept(self):
+    """As tf.train.Saver.save(write_meta_graph=False) and backups have it."""
+    for step in ('4', '99'):
+      for part in ('index', 'data-00000-of-00001'):
+        shutil.copy(
+          self.dir / ('model.ckpt-8.' + part),
+          self.dir / ('model.ckpt-%s.%s' % (step, part)),
+        )
+    self.assertEqual(helpers.train(self.dir)[0], 0)
+    for step in ('4', '99'):
+      self.assertEqual(
+        helpers.differing(
+          self.dir / ('model.ckpt-' + step), self.done / 'model.ckpt-8'
+        ),
+        [],
+      )
+
+  def test_saver_does_not_take_over_what_it_has_not_saved(self):
+    """It deletes the oldest of the checkpoints that the state file names."""
+    for part in ('index', 'data-00000-of-00001', 'meta'):
+      shutil.copy(
+        self.dir / ('model.ckpt-8.' + part), self.dir / ('model.ckpt-4.' + part)
+      )
+    self.resume()
+    named = tf.train.get_checkpoint_state(str(self.dir))
+    self.assertEqual(
+      [path.rpartition('-')[2] for path in named.all_model_checkpoint_paths],
+      ['0', '8', '16'],
+    )
+
   def test_every_save_has_a_graph_that_can_be_read(self):
     for prefix in (0, 8, 16):
       with tf.Graph().as_default():
@@ -258,23 +294,56 @@ class CheckpointsTest(absltest.TestCase):
     shutil.copytree(self.done, moved)
     shutil.rmtree(self.dir)
     self.assertEqual(helpers.train(moved)[0], 0)
-    self.assertEqual(
-      checkpoints.newest(str(moved)), str(moved / 'model.ckpt-16')
-    )
+    self.assertEqual(choose.newest(str(moved)), str(moved / 'model.ckpt-16'))
 
   def test_prefix_of_takes_the_three_forms(self):
     prefix = str(self.dir / 'model.ckpt-16')
     for path in (str(self.dir), prefix, prefix + '.index'):
-      self.assertEqual(checkpoints.prefix_of(path), prefix)
+      self.assertEqual(choose.prefix_of(path), prefix)
     for path in (prefix + '0', os.path.dirname(self.dir)):
       with self.assertRaisesRegex(UserError, '--checkpoint=.*no (such )?check'):
-        checkpoints.prefix_of(path)
+        choose.prefix_of(path)
+
+  def foreign(self, name='my.ckpt-800'):
+    """A directory with a checkpoint of somebody else's program."""
+    folder = self.dir.with_name('foreign')
+    folder.mkdir()
+    with tf.Graph().as_default(), tf.Session() as session:
+      tf.get_variable('v', [3], use_resource=True)
+      session.run(tf.global_variables_initializer())
+      tf.train.Saver().save(session, str(folder / name))
+    return folder
+
+  def test_checkpoint_of_another_program_is_found(self):
+    folder = self.foreign()
+    self.assertEqual(choose.prefix_of(str(folder)), str(folder / 'my.ckpt-800'))
+    moved = folder.with_name('moved')
+    folder.rename(moved)
+    self.assertEqual(choose.prefix_of(str(moved)), str(moved / 'my.ckpt-800'))
+
+  def test_other_programs_without_a_state_file_are_asked_for_by_name(self):
+    folder = self.foreign()
+    (folder / 'checkpoint').unlink()
+    with self.assertRaisesRegex(
+      UserError,
+      'no checkpoint .* give the prefix of one, such as .*my.ckpt-800',
+    ):
+      choose.prefix_of(str(folder))
+
+  def test_training_leaves_the_directory_of_another_program_alone(self):
+    folder = self.foreign()
+    before = sorted(os.listdir(folder))
+    with self.assertRaisesRegex(
+      UserError, 'names my.ckpt-800, .* of another program; give another --tr'
+    ):
+      helpers.train(folder)
+    self.assertCountEqual(os.listdir(folder), [*before, 'train.lock'])
 
   def test_check_names_what_does_not_fit(self):
     prefix = str(self.dir / 'model.ckpt-16')
-    found = checkpoints.shapes(prefix)
+    found = reader.shapes(prefix)
     with tf.Graph().as_default():
-      checkpoints.check(
+      reader.check(
         prefix, found, {'prep/bn/gamma': tf.get_variable('any', [4])}
       )
       for name, shape, message in (
@@ -282,7 +351,7 @@ class CheckpointsTest(absltest.TestCase):
         ('extra', [4], 'holds no variable extra'),
       ):
         with self.assertRaisesRegex(UserError, message):
-          checkpoints.check(prefix, found, {name: tf.get_variable(name, shape)})
+          reader.check(prefix, found, {name: tf.get_variable(name, shape)})
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ from absl.testing import absltest
 
 from graph_resnet9.__main__ import COMMANDS
 from graph_resnet9.cli import flagfile
+from graph_resnet9.cli import recipe_flags
 from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
 from tests import helpers
@@ -259,7 +260,7 @@ class RecipesTest(absltest.TestCase):
       settings = helpers.settings(train_dir='d', **given)
       self.assertEqual(
         settings.optimizer,
-        train_flags.Optimizer(
+        recipe_flags.Optimizer(
           label_smoothing=0,
           epochs=24,
           lr_epochs=(0, 5, 24),
@@ -275,7 +276,7 @@ class RecipesTest(absltest.TestCase):
       )
       self.assertEqual(
         settings.model,
-        train_flags.Model(
+        recipe_flags.Model(
           width=64,
           precision='float32',
           logit_scale=0.125,
@@ -288,7 +289,7 @@ class RecipesTest(absltest.TestCase):
       )
       self.assertEqual(
         settings.augment,
-        train_flags.Augment(pad=4, flip=True, cutout=8, **AUGMENT),
+        recipe_flags.Augment(pad=4, flip=True, cutout=8, **AUGMENT),
       )
       self.assertEqual(
         (settings.batches.batch_size, settings.ghost_batch, settings.mirrored),
@@ -302,7 +303,7 @@ class RecipesTest(absltest.TestCase):
     )
     self.assertEqual(
       settings.optimizer,
-      train_flags.Optimizer(
+      recipe_flags.Optimizer(
         label_smoothing=0.2,
         epochs=10,
         lr_epochs=(0, 2, 8, 10),
@@ -318,11 +319,11 @@ class RecipesTest(absltest.TestCase):
     )
     self.assertEqual(
       settings.augment,
-      train_flags.Augment(pad=4, flip=True, cutout=0, **AUGMENT),
+      recipe_flags.Augment(pad=4, flip=True, cutout=0, **AUGMENT),
     )
     self.assertEqual(
       settings.model,
-      train_flags.Model(
+      recipe_flags.Model(
         width=64,
         precision='float32',
         logit_scale=1 / 16,

@@ -17,9 +17,9 @@ import time
 from absl.testing import absltest
 from absl.testing import parameterized
 
-from graph_resnet9.checkpoints import choose as checkpoints
+from graph_resnet9.checkpoints import choose
 from graph_resnet9.cluster import sockets
-from graph_resnet9.training import rows as report
+from graph_resnet9.training import rows
 from tests import helpers
 
 # A deadline against hangs, not a measurement.
@@ -91,10 +91,10 @@ class Cluster:
 
   def step(self):
     """The step of the newest row of the table."""
-    rows = (
-      report.read_rows(str(self.train_dir)) if self.train_dir.is_dir() else []
+    done = (
+      rows.read_rows(str(self.train_dir)) if self.train_dir.is_dir() else []
     )
-    return rows[-1].step if rows else 0
+    return done[-1].step if done else 0
 
   def wait_for(self, what):
     """Waits until what() is true, and all processes run meanwhile."""
@@ -115,7 +115,7 @@ class Cluster:
 
   def saved_step(self):
     """The step of the newest checkpoint."""
-    return int(checkpoints.newest(str(self.train_dir)).rpartition('-')[2])
+    return int(choose.newest(str(self.train_dir)).rpartition('-')[2])
 
   def goes_on(self):
     """Waits until two epochs more have been reported."""
@@ -173,8 +173,8 @@ class ClusterTest(parameterized.TestCase):
     cluster.start('worker', 0)
     cluster.goes_on()
     resumed = cluster.said('worker', 0).split('dataset:')[2]
-    for row in report.read_rows(str(cluster.train_dir)):
-      self.assertIn(report.table_row(row), resumed)
+    for row in rows.read_rows(str(cluster.train_dir)):
+      self.assertIn(rows.table_row(row), resumed)
 
     saved = cluster.saved_step()
     cluster.kill('ps')

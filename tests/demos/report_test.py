@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import operator
 import os
 import types
 from unittest import mock
@@ -247,7 +248,11 @@ class GalleryTest(absltest.TestCase):
       with self.subTest(name):
         self.assertEqual(result['case'], name)
         self.assertTrue(result['claim_holds'])
-        self.assertTrue(all(claim['holds'] for claim in result['claims']))
+        self.assertNotEmpty(result['claims'])
+        for claim in result['claims']:
+          compare = {'<=': operator.le, '>=': operator.ge}[claim['relation']]
+          self.assertTrue(claim['holds'])
+          self.assertTrue(compare(claim['figure'], claim['margin']), claim)
         self.assertIn(True, [one['broken'] for one in result['arms']])
         self.assertIn(False, [one['broken'] for one in result['arms']])
 

@@ -1,14 +1,17 @@
 """Evaluation: every example once, by either kind of statistics."""
 
 import os
+from unittest import mock
 
 from absl.testing import absltest
 import numpy as np
+import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import files
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import confusion
-from graph_resnet9.evaluation import evaluate as evaluation
+from graph_resnet9.evaluation import evaluate
+from graph_resnet9.inputs import batches
 from tests import helpers
 
 
@@ -45,6 +48,24 @@ class EvaluationTest(absltest.TestCase):
         _, result, _ = self.evaluate(**values)
         np.testing.assert_array_equal(result.confusion, reference.confusion)
         self.assertAlmostEqual(result.loss, reference.loss, places=5)
+
+  def test_examples_that_do_not_come_are_an_error(self):
+    """MonitoredSession takes a queue that ends early for the end."""
+    batch = batches.batch
+
+    def one_more(*args, **kwargs):
+      found = batch(*args, **kwargs)
+      return found._replace(examples=found.examples + 1)
+
+    with mock.patch.object(batches, 'batch', one_more):
+      with self.assertRaisesRegex(UserError, 'gave 100 of the 101 test images'):
+        self.evaluate()
+
+  def test_moving_statistics_need_no_shuffle_queue(self):
+    with mock.patch.object(tf.train, 'shuffle_batch', side_effect=KeyError):
+      self.evaluate(shuffle='shuffle_batch')
+      with self.assertRaises(KeyError):
+        self.evaluate(shuffle='shuffle_batch', batch_norm='batch')
 
   def test_batch_statistics_depend_on_the_batch_and_moving_ones_do_not(self):
     mixed = self.evaluate(batch_norm='batch', batch_size=100)[0]
@@ -86,12 +107,12 @@ class EvaluationTest(absltest.TestCase):
       self.evaluate(width=8)
 
   def test_result_of_counts_by_class(self):
-    result = evaluation.result_of(
+    result = evaluate.result_of(
       [
-        evaluation.Tower(
+        evaluate.Tower(
           np.array([1.0, 2.0]), np.array([0, 1]), np.array([0, 0])
         ),
-        evaluation.Tower(np.array([6.0]), np.array([2]), np.array([2])),
+        evaluate.Tower(np.array([6.0]), np.array([2]), np.array([2])),
       ]
     )
     self.assertEqual((result.examples, result.loss), (3, 3.0))

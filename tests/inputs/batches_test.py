@@ -61,22 +61,23 @@ class ChangingFilesTest(parameterized.TestCase):
 
   def read_on(self, change):
     """Reads two batches, changes all files, and reads on without end."""
-    source = dataset.find('cifar10', str(self.folder))
-    with tf.Graph().as_default():
-      batch, _, feed = batches.batch(self.settings, source, 'train', '')
+    with tf.Graph().as_default(), self.opened() as data:
+      batch, _, feed = batches.batch(
+        data, 'train', self.settings.seed, **self.settings.batches
+      )
       scaffold = tf.train.Scaffold(local_init_feed_dict=feed)
-      with (
-        batches.reading(self.settings, source, 'train'),
-        tf.train.MonitoredSession(
-          tf.train.ChiefSessionCreator(scaffold)
-        ) as session,
-      ):
+      with tf.train.MonitoredSession(
+        tf.train.ChiefSessionCreator(scaffold)
+      ) as session:
         for _ in range(2):
           session.run(batch.labels)
         for stem in formats.TRAIN_STEMS:
           change(self.path(stem))
         while True:
           session.run(batch.labels)
+
+  def opened(self):
+    return dataset.opened(**self.settings.data)
 
   @parameterized.parameters(
     (empty, '0 bytes'),
@@ -91,9 +92,9 @@ class ChangingFilesTest(parameterized.TestCase):
     self.assertIn(text, str(caught.exception))
 
   def test_error_of_something_else_keeps_its_traceback(self):
-    source = dataset.find('cifar10', str(self.folder))
     with self.assertRaises(tf.errors.InternalError):
-      with batches.reading(self.settings, source, 'train'):
+      with self.opened() as data:
+        data.record_files('train')
         raise tf.errors.InternalError(None, None, 'of something else')
 
 

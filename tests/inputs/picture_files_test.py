@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from graph_resnet9 import files
 from graph_resnet9.errors import UserError
-from graph_resnet9.inputs import picture_files as pictures
+from graph_resnet9.inputs import picture_files
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 NOISE = np.random.RandomState(0).randint(256, size=[40, 40, 3]).astype(np.uint8)
@@ -79,7 +79,7 @@ class PicturesTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.reader = pictures.Reader()
+    cls.reader = picture_files.Reader()
     cls.addClassCleanup(cls.reader.__exit__)
 
   def setUp(self):
@@ -282,7 +282,7 @@ class PicturesTest(parameterized.TestCase):
     last = jpeg.rindex(b'\xff\xda')
     scan = jpeg[last:-2]
     plain = self.read(jpeg)
-    some = pictures.MAX_SCANS - jpeg.count(b'\xff\xda')
+    some = picture_files.MAX_SCANS - jpeg.count(b'\xff\xda')
     self.assertGreater(some, 80)
     self.assertEqual(
       self.read(jpeg[:-2] + 9 * scan + jpeg[-2:]).shape, plain.shape

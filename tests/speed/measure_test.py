@@ -1,8 +1,8 @@
 """The benchmark's arithmetic, and that it runs."""
 
-import functools
 import importlib.util
 import json
+import types
 from unittest import mock
 
 from absl.testing import absltest
@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
 from graph_resnet9.model import resnet9
-from graph_resnet9.speed import measure as speed
+from graph_resnet9.speed import measure
 from graph_resnet9.speed import torch_peer
 from tests import helpers
 
@@ -27,8 +27,8 @@ class SpeedTest(absltest.TestCase):
           kernel = op.inputs[1].shape.num_elements()
           output = op.outputs[0].shape.num_elements()
           multiply_adds += kernel * output // int(op.outputs[0].shape[-1])
-    self.assertEqual(speed.flop_per_image(64), 6 * multiply_adds)
-    self.assertAlmostEqual(speed.flop_per_image(64) / 1e9, 2.27, delta=0.01)
+    self.assertEqual(measure.flop_per_image(64), 6 * multiply_adds)
+    self.assertAlmostEqual(measure.flop_per_image(64) / 1e9, 2.27, delta=0.01)
 
   def command(self, *args):
     done = helpers.command(
@@ -57,7 +57,7 @@ class SpeedTest(absltest.TestCase):
     self.assertGreater(min(result['input_images_per_sec'].values()), 0)
     self.assertAlmostEqual(
       result['train_gflops'],
-      result['train_images_per_sec'] * speed.flop_per_image(4) / 1e9,
+      result['train_images_per_sec'] * measure.flop_per_image(4) / 1e9,
     )
     self.assertIsNone(result['torch_images_per_sec'])
 
@@ -70,12 +70,30 @@ class SpeedTest(absltest.TestCase):
     self.assertIn('Conv2D', ' '.join(lines[-3:]))
 
   def test_works_take_turns_and_the_median_counts(self):
-    calls = []
-    secs = speed._in_turn(  # pylint: disable=protected-access
-      {name: (functools.partial(calls.append, name), 2) for name in 'ab'}, 2
-    )
-    self.assertEqual(''.join(calls), 'aaaabbbbaaaabbbb')
-    self.assertEqual(list(secs), ['a', 'b'])
+    """Of 2 runs of 2 steps to warm up and 2 or 3 that count."""
+    clock = types.SimpleNamespace(now=0.0, calls='')
+
+    def work(name, secs):
+      secs = iter(secs)
+
+      def once():
+        clock.calls += name
+        clock.now += next(secs)
+
+      return once
+
+    with mock.patch.object(
+      measure, 'time', types.SimpleNamespace(perf_counter=lambda: clock.now)
+    ):
+      secs = measure._in_turn(  # pylint: disable=protected-access
+        {
+          'a': (work('a', [90, 90, 1, 2, 90, 90, 4, 80]), 2),
+          'b': (work('b', [90, 90, 5, 7, 6, 90, 90, 8, 70, 9]), 3),
+        },
+        2,
+      )
+    self.assertEqual(clock.calls, 'aaaabbbbbaaaabbbbb')
+    self.assertEqual(secs, {'a': 3, 'b': 7.5})  # Of 1 2 4 80, 5 6 7 8 9 70.
 
   def test_missing_pytorch_is_one_line(self):
     with mock.patch.dict('sys.modules', torch=None):

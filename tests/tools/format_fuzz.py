@@ -36,14 +36,15 @@ from absl import logging
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.checkpoints import choose as checkpoints
+from graph_resnet9.checkpoints import choose
+from graph_resnet9.checkpoints import reader
 from graph_resnet9.cli import flagfile
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import saved_model
 from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import formats
-from graph_resnet9.inputs import picture_files as pictures
-from graph_resnet9.training import rows as report
+from graph_resnet9.inputs import picture_files
+from graph_resnet9.training import rows
 from tests import helpers
 from tests.inputs import formats_test as layouts
 
@@ -399,10 +400,10 @@ class FlagFile(Format):
 
 class Metrics(Format):
   def prepare(self):
-    report.write_rows(
+    rows.write_rows(
       self.folder,
       [
-        report.Row(
+        rows.Row(
           epoch=i + 1.0,
           step=8 * i + 8,
           dataset='synthetic',
@@ -417,21 +418,21 @@ class Metrics(Format):
         for i in range(5)
       ],
     )
-    with open(self.path(report.METRICS), 'rb') as f:
+    with open(self.path(rows.METRICS), 'rb') as f:
       self.good = f.read()
 
   def damage(self, chance):
     self.write(
-      damaged(self.good, chance) if chance else self.good, report.METRICS
+      damaged(self.good, chance) if chance else self.good, rows.METRICS
     )
-    return self.path(report.METRICS)
+    return self.path(rows.METRICS)
 
   def read(self):
-    rows = report.read_rows(self.folder)
-    for row in rows:
-      assert row.step >= 0 and report.table_row(row)
-    report.write_rows(self.folder, rows)
-    assert len(report.read_rows(self.folder)) == len(rows)
+    read = rows.read_rows(self.folder)
+    for row in read:
+      assert row.step >= 0 and rows.table_row(row)
+    rows.write_rows(self.folder, read)
+    assert len(rows.read_rows(self.folder)) == len(read)
 
 
 class Checkpoint(Format):
@@ -469,8 +470,8 @@ class Checkpoint(Format):
     return self.folder
 
   def read(self):
-    prefix = checkpoints.newest(self.folder)
-    found = checkpoints.shapes(prefix)
+    prefix = choose.newest(self.folder)
+    found = reader.shapes(prefix)
     # What passes for whole is right to the last bit.
     values = helpers.weights(prefix)
     assert set(found) == set(values) == set(self.values)
@@ -491,7 +492,7 @@ class Png(Format):
       tf.io.encode_png(noise[..., :channels]).numpy()
       for channels in (1, 2, 3, 4)
     ]
-    self.reader = pictures.Reader()
+    self.reader = picture_files.Reader()
 
   def damage(self, chance):
     data = chance.choice(self.goods) if chance else self.goods[0]
@@ -529,7 +530,7 @@ class Jpeg(Png):
       for channels, fmt in ((1, 'grayscale'), (3, 'rgb'))
       for progressive in (False, True)
     ]
-    self.reader = pictures.Reader()
+    self.reader = picture_files.Reader()
 
   def damage(self, chance):
     data = chance.choice(self.goods) if chance else self.goods[0]

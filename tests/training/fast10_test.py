@@ -11,14 +11,14 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.cli import flagfile
-from graph_resnet9.doctor.lint import rules as graph_lint
+from graph_resnet9.doctor.lint import rules
 from graph_resnet9.errors import UserError
-from graph_resnet9.evaluation import evaluate as evaluation
+from graph_resnet9.evaluation import evaluate
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import queues
-from graph_resnet9.training import rows as report
-from graph_resnet9.training import xla
+from graph_resnet9.training import graph
+from graph_resnet9.training import rows
 from tests import helpers
 
 AVERAGE = '/ExponentialMovingAverage'
@@ -53,16 +53,14 @@ class Fast10Test(absltest.TestCase):
 
   def evaluate(self, mirrored, weights='auto'):
     """eval of the run: its flags, but those given; returns the summary."""
-    return evaluation.evaluate(
-      str(self.done / 'model.ckpt-8'),
-      flagfile.read(str(self.done)).replace(mirrored=mirrored),
-      'test',
-      'moving',
-      weights,
-    )[0]
+    run = flagfile.read(str(self.done)).replace(mirrored=mirrored)
+    with dataset.opened(**run.data) as data:
+      return evaluate.evaluate(
+        data, str(self.done / 'model.ckpt-8'), run, 'test', 'moving', weights
+      )[0]
 
   def test_row_is_of_the_averages_on_image_and_mirror_image(self):
-    (row,) = report.read_rows(self.done)
+    (row,) = rows.read_rows(self.done)
     got = self.evaluate(mirrored=True)
     self.assertEqual((got['weights'], got['mirrored']), ('average', True))
     self.assertAlmostEqual(got['loss'], row.test_loss, places=5)
@@ -129,7 +127,7 @@ class Fast10Test(absltest.TestCase):
   def test_lint_finds_nothing(self):
     with tf.Graph().as_default() as graph:
       tf.train.import_meta_graph(str(self.done / 'model.ckpt-8.meta'))
-    self.assertEqual(graph_lint.lint_graph(graph).findings, [])
+    self.assertEqual(rules.lint_graph(graph).findings, [])
 
   def test_mirrored_evaluation_does_not_see_left_and_right(self):
     images = (
@@ -147,7 +145,7 @@ class Fast10Test(absltest.TestCase):
           )
           losses.append(
             [
-              evaluation.tower(batch, False, model, mirrored).losses
+              evaluate.tower(batch, False, model, mirrored).losses
               for mirrored in (True, False)
             ]
           )
@@ -178,7 +176,7 @@ class XlaTest(absltest.TestCase):
     for choice, expected in (('auto', False), ('off', False), ('on', True)):
       with tf.Graph().as_default():
         x = tf.get_variable('x', [2], use_resource=True)
-        with xla.scope(choice):
+        with graph.compiled(choice):
           y = tf.nn.relu(x)
         (gradient,) = tf.gradients(y, x)
         for op in (y.op, gradient.op):

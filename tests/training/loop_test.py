@@ -5,20 +5,49 @@ import os
 import pathlib
 import shutil
 import signal
+import types
 from unittest import mock
 
 from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.checkpoints import choose as checkpoints
+from graph_resnet9.checkpoints import choose
 from graph_resnet9.cli import flagfile
 from graph_resnet9.errors import UserError
+from graph_resnet9.evaluation import evaluate
 from graph_resnet9.model import winograd
 from graph_resnet9.training import hooks
-from graph_resnet9.training import loop as training
-from graph_resnet9.training import rows as report
+from graph_resnet9.training import loop
+from graph_resnet9.training import rows
 from tests import helpers
+
+
+class SignalAt(tf.train.SessionRunHook):
+  """Sends this process a signal before the session runs a step."""
+
+  def __init__(self, step, number):
+    self._step, self._number = step, number
+
+  def after_create_session(self, session, coord):
+    self._next = session.run(tf.train.get_global_step()) + 1
+
+  def before_run(self, run_context):
+    if self._next == self._step:
+      os.kill(os.getpid(), self._number)
+    self._next += 1
+
+
+class StopAt(tf.train.SessionRunHook):
+  """Ends the session in the middle of a run, as no hook of ours does."""
+
+  def __init__(self, steps):
+    self._left = steps
+
+  def after_run(self, run_context, run_values):
+    self._left -= 1
+    if not self._left:
+      run_context.request_stop()
 
 
 class TrainingTest(absltest.TestCase):
@@ -37,22 +66,22 @@ class TrainingTest(absltest.TestCase):
     self.assertEqual(self.code, 0)
     self.assertLen(self.lines, 5)
     self.assertIn('dataset: synthetic', self.lines[0])
-    self.assertEqual(self.lines[1], report.table_header())
+    self.assertEqual(self.lines[1], rows.table_header())
     self.assertEqual([line.split()[0] for line in self.lines[2:4]], ['1', '2'])
     last = json.loads(self.lines[4])
     self.assertEqual((last['step'], last['dataset']), (16, 'synthetic'))
 
   def test_metrics_hold_the_rows_and_the_schedule(self):
-    rows = [json.loads(line) for line in open(self.done / 'metrics.jsonl')]
-    self.assertEqual([row['step'] for row in rows], [8, 16])
-    self.assertEqual([row['dataset'] for row in rows], ['synthetic'] * 2)
+    found = [json.loads(line) for line in open(self.done / 'metrics.jsonl')]
+    self.assertEqual([row['step'] for row in found], [8, 16])
+    self.assertEqual([row['dataset'] for row in found], ['synthetic'] * 2)
     expected = np.interp([1, 2], [0, 5 / 12, 2], [0, 0.4, 0])
     np.testing.assert_allclose(
-      [row['learning_rate'] for row in rows], expected, atol=1e-6
+      [row['learning_rate'] for row in found], expected, atol=1e-6
     )
 
   def test_row_agrees_with_eval_of_the_checkpoint(self):
-    row = report.read_rows(self.done)[-1]
+    row = rows.read_rows(self.done)[-1]
     summary, _, _ = helpers.evaluate(
       self.done / 'model.ckpt-16',
       dataset='synthetic',
@@ -80,7 +109,7 @@ class TrainingTest(absltest.TestCase):
 
   def test_flags_txt_reproduces_the_run(self):
     saved = flagfile.read(str(self.done))
-    training.train(saved.replace(train_dir=str(self.dir)))
+    loop.train(saved.replace(train_dir=str(self.dir)))
     self.assertEqual(
       helpers.differing(
         self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'
@@ -95,7 +124,7 @@ class TrainingTest(absltest.TestCase):
     self.stop_at(5, signal.SIGTERM, conv='direct')
     self.assertEqual(helpers.train(self.dir, conv='winograd')[0], 0)
     self.assertEqual(flagfile.read(str(self.dir)).model.conv, 'winograd')
-    self.assertLen(report.read_rows(self.dir), 2)
+    self.assertLen(rows.read_rows(self.dir), 2)
 
   def test_summaries_are_there_for_tensorboard(self):
     tags = set()
@@ -112,6 +141,17 @@ class TrainingTest(absltest.TestCase):
       tags,
     )
 
+  def test_graph_has_a_handful_of_parts(self):
+    """What TensorBoard shows first: scopes by what they do, and variables."""
+    meta = tf.MetaGraphDef.FromString(
+      (self.done / 'model.ckpt-16.meta').read_bytes()
+    )
+    parts = {node.name.partition('/')[0] for node in meta.graph_def.node}
+    work = {'input', 'model', 'loss', 'optimizer', 'evaluation', 'summaries'}
+    variables = {'prep', 'layer1', 'layer2', 'layer3', 'linear', 'global_step'}
+    self.assertContainsSubset(work | variables, parts)
+    self.assertLessEqual(len(parts), 28, sorted(parts))
+
   # Variants.
 
   def test_every_input_and_precision_trains(self):
@@ -127,7 +167,7 @@ class TrainingTest(absltest.TestCase):
         shutil.rmtree(self.dir, ignore_errors=True)
         code, _ = helpers.train(self.dir, epochs=0.5, **values)
         self.assertEqual(code, 0)
-        (row,) = report.read_rows(self.dir)
+        (row,) = rows.read_rows(self.dir)
         self.assertEqual(row.step, 4)
         self.assertLess(abs(row.train_loss - np.log(10)), 0.5)
 
@@ -147,15 +187,7 @@ class TrainingTest(absltest.TestCase):
 
   def stop_at(self, step, number, **values):
     """Trains until `number` is raised while `step` runs; returns exit code."""
-    after_step = hooks.Progress.after_step
-
-    def raising(hook, run_context, **progress):
-      if progress['step'] == step:
-        os.kill(os.getpid(), number)
-      after_step(hook, run_context, **progress)
-
-    with mock.patch.object(hooks.Progress, 'after_step', raising):
-      return helpers.train(self.dir, **values)[0]
+    return helpers.train(self.dir, [SignalAt(step, number)], **values)[0]
 
   def test_signals_save_and_the_same_command_resumes_exactly(self):
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -172,24 +204,24 @@ class TrainingTest(absltest.TestCase):
           ),
           [],
         )
-        self.assertLen(report.read_rows(self.dir), 2)
+        self.assertLen(rows.read_rows(self.dir), 2)
 
   def test_row_lost_to_a_signal_in_evaluation_comes_with_the_resume(self):
-    def interrupted(session, graph, interrupted):
+    def interrupted(test, *args):
       os.kill(os.getpid(), signal.SIGTERM)
-      return test(session, graph, interrupted)
+      return run(test, *args)
 
-    test = training._test  # pylint: disable=protected-access
-    with mock.patch.object(training, '_test', interrupted):
+    run = evaluate.BesideTraining.run
+    with mock.patch.object(evaluate.BesideTraining, 'run', interrupted):
       self.assertEqual(helpers.train(self.dir)[0], 143)
-    self.assertEqual(report.read_rows(self.dir), [])
+    self.assertEqual(rows.read_rows(self.dir), [])
     helpers.train(self.dir)
-    rows = report.read_rows(self.dir)
-    self.assertEqual([row.step for row in rows], [8, 16])
-    self.assertIsNone(rows[0].train_loss)
+    epochs = rows.read_rows(self.dir)
+    self.assertEqual([row.step for row in epochs], [8, 16])
+    self.assertIsNone(epochs[0].train_loss)
     self.assertEqual(
-      [row.test_accuracy for row in rows],
-      [row.test_accuracy for row in report.read_rows(self.done)],
+      [row.test_accuracy for row in epochs],
+      [row.test_accuracy for row in rows.read_rows(self.done)],
     )
 
   def test_finished_run_says_its_result_again(self):
@@ -201,15 +233,15 @@ class TrainingTest(absltest.TestCase):
       lines[4], self.lines[4].replace(str(self.done), str(self.dir))
     )
     self.assertEqual(
-      checkpoints.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
+      choose.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
     )
 
   def test_row_ahead_of_the_checkpoint_is_replaced(self):
     self.stop_at(5, signal.SIGTERM)
-    ahead = report.read_rows(self.done)
-    report.write_rows(self.dir, ahead)
+    ahead = rows.read_rows(self.done)
+    rows.write_rows(self.dir, ahead)
     helpers.train(self.dir)
-    self.assertLen(report.read_rows(self.dir), 2)
+    self.assertLen(rows.read_rows(self.dir), 2)
 
   def test_diverged_run_names_step_and_last_good_checkpoint(self):
     with self.assertRaisesRegex(
@@ -219,6 +251,35 @@ class TrainingTest(absltest.TestCase):
     for path in self.dir.glob('*.index'):
       for name, value in helpers.weights(str(path)[:-6]).items():
         self.assertTrue(np.isfinite(value).all(), name)
+
+  def test_session_that_ends_before_the_first_row_is_an_error(self):
+    with self.assertRaisesRegex(
+      UserError, 'ended before step 16, saved .*ckpt-3; the same command resum'
+    ):
+      helpers.train(self.dir, [StopAt(3)])
+
+  def test_times_are_of_the_steps_and_of_no_save(self):
+    """By a clock in which a step takes a second, and a save a hundred."""
+    clock = types.SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    save = tf.train.Saver.save
+
+    class Step(tf.train.SessionRunHook):
+      def before_run(self, run_context):
+        clock.now += 1
+
+    def saving(*args, **kwargs):
+      clock.now += 100
+      return save(*args, **kwargs)
+
+    with (
+      mock.patch.object(hooks, 'time', clock),
+      mock.patch.object(tf.train.Saver, 'save', saving),
+    ):
+      helpers.train(self.dir, [Step()], save_secs=2)
+    self.assertEqual(
+      [(row.train_secs, row.total_secs) for row in rows.read_rows(self.dir)],
+      [(8, 8), (8, 16)],
+    )
 
   # A train_dir that is not this run's.
 
@@ -239,8 +300,12 @@ class TrainingTest(absltest.TestCase):
   def test_other_width_is_refused_without_flags_txt_too(self):
     shutil.copytree(self.done, self.dir)
     (self.dir / 'flags.txt').unlink()
-    with self.assertRaisesRegex(UserError, 'another --width'):
+    with (
+      self.assertLogs('absl', level='WARNING') as logs,
+      self.assertRaisesRegex(UserError, 'another --width'),
+    ):
       helpers.train(self.dir, width=8)
+    self.assertIn('flags.txt: not there; that the run had', logs.output[0])
 
   def test_train_dir_that_is_a_file_is_refused(self):
     self.dir.write_text('')

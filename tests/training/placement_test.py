@@ -4,15 +4,11 @@ TensorFlow's Linux wheel registers the kernels of its GPU build, whether or not
 there is a GPU; from these follows what the placer could put there.
 """
 
-import tempfile
-
 from absl.testing import absltest
 from absl.testing import parameterized
 import tensorflow.compat.v1 as tf
 from tensorflow.python.framework import kernels
 
-from graph_resnet9.inputs import dataset
-from graph_resnet9.training import graph as training_graph
 from tests import helpers
 
 FAST10 = '%s' % (helpers.ROOT / 'flags' / 'fast10.flags')
@@ -65,10 +61,7 @@ def runs_on_gpu(op):
 )
 class PlacementTest(parameterized.TestCase):
   def step_ops(self, **values):
-    settings = helpers.settings(**{**helpers.TINY, **values}, train_dir='-')
-    with tempfile.TemporaryDirectory() as scratch:
-      graph = training_graph.build(settings, dataset.find('synthetic'), scratch)
-    return ancestors(graph.train_op)
+    return ancestors(helpers.built(**values).train_op)
 
   @parameterized.product(
     recipe=[{}, dict(flagfile=FAST10)],
@@ -89,7 +82,7 @@ class PlacementTest(parameterized.TestCase):
       self.assertEqual({op.device for op in held}, {'/device:CPU:0'})
       self.assertCountEqual(
         [op.name for op in held if op.type == 'VarHandleOp'],
-        ['train/labels', 'global_step'],
+        ['input/train/labels', 'global_step'],
       )
 
   def test_an_op_without_a_gpu_kernel_is_seen(self):
@@ -101,12 +94,12 @@ class PlacementTest(parameterized.TestCase):
     """Pixels are a variable that no device is named for, gathered there."""
     with tf.Graph().as_default():
       ops = {op.name: op for op in self.step_ops()}
-      self.assertEqual(ops['train/pixels'].device, '')
+      self.assertEqual(ops['input/train/pixels'].device, '')
       (gather,) = (
         op
         for op in ops.values()
         if op.type == 'ResourceGather'
-        and op.inputs[0].op.name == 'train/pixels'
+        and op.inputs[0].op.name == 'input/train/pixels'
       )
       self.assertEqual((gather.device, gather.outputs[0].dtype), ('', tf.uint8))
 

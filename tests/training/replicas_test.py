@@ -1,6 +1,5 @@
 """Towers on several devices, and what a replica of a cluster leaves out."""
 
-import tempfile
 from unittest import mock
 
 from absl.testing import absltest
@@ -8,38 +7,52 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.lint import rules as graph_lint
+from graph_resnet9.cluster import tasks
+from graph_resnet9.cluster import worker_loop
+from graph_resnet9.doctor.lint import rules
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import dataset
 from graph_resnet9.model import layers
-from graph_resnet9.training import graph as training_graph
+from graph_resnet9.training import graph
 from tests import helpers
-from tests.training import placement_test as run_placement_test
+from tests.training import placement_test
 
-SOURCE = dataset.find('synthetic')
 PLAIN = dict(pad=0, flip=False, cutout=0, shuffle='none', xla='off')
-TWO = training_graph.Replica(towers=('/cpu:0', '/cpu:1'))
+TWO = ('/cpu:0', '/cpu:1')
 
 
-def build(replica=training_graph.Replica(), **flags):
+def worker(index, workers, sync=False):
+  hosts = tuple('localhost:%d' % (1 + k) for k in range(workers))
+  return tasks.Task('worker', index, hosts[:1], hosts, sync, 'loopback', 1.0)
+
+
+def build(towers=None, **flags):
+  return helpers.built(towers, **{**PLAIN, **flags})
+
+
+def build_worker(one, **flags):
+  """graph.Step of a worker, on this machine."""
   settings = helpers.settings(
     **{**helpers.TINY, **PLAIN, **flags}, train_dir='-'
   )
-  with tempfile.TemporaryDirectory() as scratch:
-    return training_graph.build(settings, SOURCE, scratch, replica)
+  with (
+    dataset.opened(**settings.data) as data,
+    mock.patch.object(tasks.Task, 'device', ''),
+  ):
+    return worker_loop.build(settings, one, data)[0]
 
 
 def session(feed):
   """A session on two virtual CPU devices, its queues running."""
-  found = tf.Session(
+  running = tf.Session(
     config=tf.ConfigProto(device_count={'CPU': 2}, allow_soft_placement=True)
   )
-  found.run(tf.global_variables_initializer())
-  found.run(tf.local_variables_initializer(), feed)
+  running.run(tf.global_variables_initializer())
+  running.run(tf.local_variables_initializer(), feed)
   coordinator = tf.train.Coordinator()
-  tf.train.start_queue_runners(found, coordinator)
-  return found
+  tf.train.start_queue_runners(running, coordinator)
+  return running
 
 
 def trained(weights=None, steps=2, **arguments):
@@ -51,8 +64,8 @@ def trained(weights=None, steps=2, **arguments):
     **arguments: of build.
   """
   with tf.Graph().as_default():
-    graph = build(**arguments)
-    with session(graph.feed) as running:
+    step = build(**arguments)
+    with session(step.feed) as running:
       for variable in tf.global_variables():
         if weights and variable.op.name in weights:
           variable.load(weights[variable.op.name], running)
@@ -61,7 +74,7 @@ def trained(weights=None, steps=2, **arguments):
       }
       before = values()
       losses = [
-        running.run([graph.loss, graph.train_op])[0] for _ in range(steps)
+        running.run([step.loss, step.train_op])[0] for _ in range(steps)
       ]
       return before, values(), losses
 
@@ -87,19 +100,19 @@ class TowersTest(parameterized.TestCase):
       layers, 'batch_norm', lambda images, *_, **__: images
     ):
       one = trained()
-      self.assert_same_step(one, trained(one[0], replica=TWO))
+      self.assert_same_step(one, trained(one[0], towers=TWO))
 
   def test_two_towers_are_two_ghost_batches(self):
     one = trained(ghost_batch=16)
-    self.assert_same_step(one, trained(one[0], replica=TWO))
+    self.assert_same_step(one, trained(one[0], towers=TWO))
 
   def test_a_plain_batch_differs_from_two_towers(self):
     one = trained()
     with self.assertRaises(AssertionError):
-      self.assert_same_step(one, trained(one[0], replica=TWO))
+      self.assert_same_step(one, trained(one[0], towers=TWO))
 
   def test_moving_statistics_are_those_of_the_first_tower(self):
-    towers = trained(steps=1, replica=TWO)
+    towers = trained(steps=1, towers=TWO)
     first = trained(towers[0], steps=1, batch_size=16)
     names = [name for name in first[1] if 'moving' in name]
     self.assertLen(names, 16)
@@ -111,7 +124,7 @@ class TowersTest(parameterized.TestCase):
 
   def test_forward_and_gradient_of_a_tower_are_on_its_device(self):
     with tf.Graph().as_default() as graph:
-      build(TWO)
+      build(towers=TWO)
       for kind in ('Conv2D', 'Conv2DBackpropFilter', 'FusedBatchNormGrad'):
         on_first, on_second = self.placement(graph, kind)
         self.assertGreaterEqual(on_first, 8, kind)
@@ -146,28 +159,28 @@ class TowersTest(parameterized.TestCase):
 
   def test_update_ops_of_one_tower_and_nothing_for_lint(self):
     with tf.Graph().as_default() as graph:
-      built = build(TWO)
+      built = build(towers=TWO)
       self.assertLen(tf.get_collection(tf.GraphKeys.UPDATE_OPS), 16)
-      report = graph_lint.lint_graph(graph, [built.train_op.name])
+      report = rules.lint_graph(graph, [built.train_op.name])
       self.assertEqual(report.findings, [])
 
   def test_more_gpus_than_there_are(self):
     with self.assertRaisesRegex(UserError, '--num_gpus=63: TensorFlow finds'):
-      training_graph.towers(63)
+      graph.devices(63)
 
   @parameterized.parameters(
-    dict(replica=training_graph.Replica(towers=('',) * 3)),
-    dict(replica=training_graph.Replica(0, 5, True)),
-    dict(replica=TWO, ghost_batch=32),
+    lambda: build(towers=('',) * 3),
+    lambda: build_worker(worker(0, 5, True)),
+    lambda: build(towers=TWO, ghost_batch=32),
   )
-  def test_batch_that_cannot_be_split(self, **arguments):
+  def test_batch_that_cannot_be_split(self, building):
     with (
       tf.Graph().as_default(),
       self.assertRaisesRegex(
         UserError, '--batch_size=32: must be a multiple of'
       ),
     ):
-      build(**arguments)
+      building()
 
 
 class ReplicasTest(parameterized.TestCase):
@@ -175,8 +188,8 @@ class ReplicasTest(parameterized.TestCase):
   def test_the_chief_alone_updates_the_statistics(self, sync):
     for index, updates in ((0, 16), (1, 0)):
       with tf.Graph().as_default():
-        graph = build(training_graph.Replica(index, 2, sync))
-        ops = run_placement_test.ancestors(graph.train_op)
+        step = build_worker(worker(index, 2, sync))
+        ops = placement_test.ancestors(step.train_op)
         written = [
           op
           for op in ops
@@ -184,7 +197,6 @@ class ReplicasTest(parameterized.TestCase):
           and 'moving' in op.inputs[0].op.name
         ]
         self.assertLen(written, updates)
-        self.assertEqual(graph.test is None, index > 0)
 
   @parameterized.product(
     sync=[False, True],
@@ -194,13 +206,13 @@ class ReplicasTest(parameterized.TestCase):
   def test_shares_are_disjoint_and_leave_nothing_out(
     self, sync, source, shuffle
   ):
-    everything = dataset.load(SOURCE, 'train', 256).images
+    everything = dataset.load(dataset.find('synthetic'), 'train', 256).images
     seen = []
     for index in range(2):
       with tf.Graph().as_default():
         seen.append(
           self.images_of_an_epoch(
-            training_graph.Replica(index, 2, sync),
+            worker(index, 2, sync),
             input=source,
             shuffle=shuffle,
             min_after_dequeue=0,
@@ -212,27 +224,23 @@ class ReplicasTest(parameterized.TestCase):
         len(seen[0] | seen[1]), len({image.tobytes() for image in everything})
       )
 
-  def images_of_an_epoch(self, replica, **flags):
-    settings = helpers.settings(
-      **{**helpers.TINY, **PLAIN, **flags}, train_dir='-'
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-      batch = training_graph.input_batch(settings, SOURCE, scratch, replica)
-      self.assertEqual(batch.examples, 256)
-      size = 16 if replica.sync else 32
-      self.assertEqual(batch.images.shape[0], size)
-      with session(batch.feed) as running:
-        return {
-          image.tobytes()
-          for _ in range(128 // size)
-          for image in running.run(batch.images)
-        }
+  def images_of_an_epoch(self, one, **flags):
+    step = build_worker(one, **flags)
+    self.assertEqual(step.steps_per_epoch, 8)
+    size = 16 if one.sync else 32
+    self.assertEqual(step.images.shape[0], size)
+    with session(step.feed) as running:
+      return {
+        image.tobytes()
+        for _ in range(128 // size)
+        for image in running.run(step.images)
+      }
 
   def test_replicas_draw_their_own_crops(self):
     with mock.patch.object(augment, 'draws', wraps=augment.draws) as draws:
       for index in range(3):
         with tf.Graph().as_default():
-          build(training_graph.Replica(index, 3), seed=2**31 - 2)
+          build_worker(worker(index, 3), seed=2**31 - 2)
     seeds = [call.args[1] for call in draws.call_args_list]
     self.assertEqual(seeds, [2**31 - 2, 2**31 - 1, 0])
 

@@ -6,9 +6,9 @@ from absl.testing import absltest
 
 from graph_resnet9 import files
 from graph_resnet9.errors import UserError
-from graph_resnet9.training import rows as report
+from graph_resnet9.training import rows
 
-ROW = report.Row(1.0, 8, 'synthetic', 0.1, 2.0, None, None, 2.5, 0.125, 2.0)
+ROW = rows.Row(1.0, 8, 'synthetic', 0.1, 2.0, None, None, 2.5, 0.125, 2.0)
 
 
 class ReportTest(absltest.TestCase):
@@ -17,20 +17,20 @@ class ReportTest(absltest.TestCase):
     self.dir = self.create_tempdir().full_path
 
   def test_rows_come_back_as_they_were_written(self):
-    rows = [ROW, ROW._replace(step=16, train_loss=1.5)]
-    report.write_rows(self.dir, rows)
-    self.assertEqual(report.read_rows(self.dir), rows)
+    written = [ROW, ROW._replace(step=16, train_loss=1.5)]
+    rows.write_rows(self.dir, written)
+    self.assertEqual(rows.read_rows(self.dir), written)
     self.assertEqual(os.listdir(self.dir), ['metrics.jsonl'])
 
   def test_torn_and_foreign_lines_are_left_out(self):
-    report.write_rows(self.dir, [ROW])
+    rows.write_rows(self.dir, [ROW])
     with open(os.path.join(self.dir, 'metrics.jsonl'), 'a') as f:
       f.write('{"other": 1}\n[]\n{"epoch": 2, "st')
-    self.assertEqual(report.read_rows(self.dir), [ROW])
+    self.assertEqual(rows.read_rows(self.dir), [ROW])
 
   def test_lines_of_other_types_and_bytes_are_left_out_with_a_warning(self):
     path = os.path.join(self.dir, 'metrics.jsonl')
-    report.write_rows(self.dir, [ROW])
+    rows.write_rows(self.dir, [ROW])
     with open(path, 'rb') as f:
       line = f.read()
     bad = [
@@ -52,21 +52,21 @@ class ReportTest(absltest.TestCase):
     with open(path, 'wb') as f:
       f.write(b''.join(bad) + line)
     with self.assertLogs('absl', level='WARNING') as logs:
-      self.assertEqual(report.read_rows(self.dir), [ROW])
+      self.assertEqual(rows.read_rows(self.dir), [ROW])
     self.assertIn('9 damaged lines', logs.output[0])
 
   def test_file_that_cannot_be_read_is_named(self):
     os.mkdir(os.path.join(self.dir, 'metrics.jsonl'))
     with self.assertRaisesRegex(UserError, 'metrics.jsonl: cannot be read'):
-      report.read_rows(self.dir)
+      rows.read_rows(self.dir)
 
   def test_no_file_is_no_row(self):
-    self.assertEqual(report.read_rows(self.dir), [])
+    self.assertEqual(rows.read_rows(self.dir), [])
 
   def test_table_row_lines_up_with_the_header(self):
-    self.assertLen(report.table_row(ROW), len(report.table_header()))
+    self.assertLen(rows.table_row(ROW), len(rows.table_header()))
     self.assertEqual(
-      report.table_row(ROW).split(),
+      rows.table_row(ROW).split(),
       ['1', '0.1000', '2.0', '-', '-', '2.5000', '12.50%', '2.0'],
     )
 

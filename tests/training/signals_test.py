@@ -6,7 +6,7 @@ import sys
 
 from absl.testing import absltest
 
-from graph_resnet9 import interrupts as signals
+from graph_resnet9 import interrupts
 from tests import helpers
 
 # An exception here would be KeyboardInterrupt's own line and exit code; raised
@@ -48,7 +48,7 @@ class SignalsTest(absltest.TestCase):
     for handler in (signal.default_int_handler, signal.SIG_IGN, mine):
       before = signal.signal(signal.SIGINT, handler)
       self.addCleanup(signal.signal, signal.SIGINT, before)
-      with signals.end_the_process():
+      with interrupts.end_the_process():
         # What somebody else has asked for stays.
         self.assertEqual(
           signal.getsignal(signal.SIGINT),

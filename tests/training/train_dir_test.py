@@ -24,12 +24,12 @@ class TrainDirTest(absltest.TestCase):
 
   def opened(self):
     return train_dir.opened(
-      helpers.settings(train_dir=str(self.dir), **helpers.TINY)
+      helpers.settings(train_dir=str(self.dir), **helpers.TINY), 'synthetic'
     )
 
   def test_second_one_is_told_directory_and_process(self):
-    with self.opened() as whole:
-      self.assertIsNone(whole)
+    with self.opened() as run:
+      self.assertIsNone(run.checkpoint)
       with (
         self.assertRaisesRegex(
           UserError, '--train_dir=%s: process %d on ' % (self.dir, os.getpid())
@@ -89,28 +89,36 @@ class TrainDirTest(absltest.TestCase):
       with self.opened():
         pass
 
-  def conv_of(self, resumed, **values):
-    return train_dir.conv_of(
-      helpers.settings(train_dir=str(self.dir), **values), resumed
-    )
-
   def test_a_resume_takes_the_convolutions_of_the_run(self):
+    def conv_of(saved, **values):
+      return train_dir.conv_of(
+        helpers.settings(train_dir='-', **values),
+        saved and helpers.settings(train_dir='-', conv=saved),
+      )
+
     with mock.patch.object(
       winograd,
       'chosen',
       side_effect=(lambda conv: 'here' if conv == 'auto' else conv),
     ):
-      self.assertEqual(self.conv_of(False), 'here')
-      for line, expected in (
-        ('--conv=winograd', 'winograd'),
-        ('--conv=direct', 'direct'),
-        ('--width=4', 'direct'),
+      self.assertEqual(conv_of(None), 'here')
+      for saved, expected in (
+        ('winograd', 'winograd'),
+        ('direct', 'direct'),
+        ('auto', 'direct'),
       ):  # Older than the flag.
-        (self.dir / 'flags.txt').write_text(line)
-        self.assertEqual(self.conv_of(True), expected)
-        self.assertEqual(self.conv_of(True, conv='winograd'), 'winograd')
-        self.assertEqual(self.conv_of(True, conv='direct'), 'direct')
-      self.assertEqual(self.conv_of(False), 'here')  # No checkpoint.
+        self.assertEqual(conv_of(saved), expected)
+        self.assertEqual(conv_of(saved, conv='winograd'), 'winograd')
+        self.assertEqual(conv_of(saved, conv='direct'), 'direct')
+
+  def test_settings_are_those_of_here_and_now(self):
+    settings = helpers.settings(
+      train_dir=os.path.relpath(self.dir), data_dir='.', dataset='auto'
+    )
+    with train_dir.opened(settings, 'cifar10') as run:
+      self.assertEqual(run.settings.train_dir, str(self.dir))
+      self.assertEqual(run.settings.data.data_dir, os.getcwd())
+      self.assertEqual(run.settings.data.dataset, 'cifar10')
 
 
 if __name__ == '__main__':

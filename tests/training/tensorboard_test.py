@@ -10,11 +10,11 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.evaluation import evaluate
 from graph_resnet9.inputs import dataset
+from graph_resnet9.model import layers
 from graph_resnet9.training import graph as training_graph
-from graph_resnet9.training import loop as training
-from graph_resnet9.training import summaries
-from graph_resnet9.training import summary_hooks
+from graph_resnet9.training import tensorboard
 from tests import helpers
 
 MEAN_COLOUR = 125, 123, 114  # Of the CIFAR-10 training images, rounded.
@@ -118,12 +118,12 @@ class RunTest(absltest.TestCase):
         if self.steps <= 2:
           clock.now += 1000
 
-    test = training._test  # pylint: disable=protected-access
+    tested = evaluate.BesideTraining.run
     with (
       mock.patch.object(
-        summary_hooks, 'time', types.SimpleNamespace(perf_counter=read)
+        tensorboard, 'time', types.SimpleNamespace(perf_counter=read)
       ),
-      mock.patch.object(training, '_test', slow(test)),
+      mock.patch.object(evaluate.BesideTraining, 'run', slow(tested)),
     ):
       _, found = self.run_of([SlowPlanning()], seed=1)
     self.assertEqual(
@@ -219,12 +219,9 @@ class GapTest(parameterized.TestCase):
     dict(update_ops='none'),
   )
   def test_gap_is_that_of_numpy_before_the_update(self, **flags):
-    settings = helpers.settings(**{**helpers.TINY, **flags}, train_dir='-')
-    with (
-      tf.Graph().as_default() as graph,
-      tempfile.TemporaryDirectory() as scratch,
-    ):
-      built = training_graph.build(settings, dataset.find('synthetic'), scratch)
+    with tf.Graph().as_default() as graph:
+      built = helpers.built(**flags)
+      tensorboard.add(built, EPSILON)
       inputs = self.tensors(graph)
       self.assertLen(inputs, 8)
       stored = {
@@ -272,12 +269,12 @@ class GapTest(parameterized.TestCase):
         self.assertEqual(set(moving_mean), {0.0})
 
   def test_summaries_alone_change_no_variable(self):
-    settings = helpers.settings(**helpers.TINY, train_dir='-')
-    with tf.Graph().as_default(), tempfile.TemporaryDirectory() as scratch:
-      built = training_graph.build(settings, dataset.find('synthetic'), scratch)
+    with tf.Graph().as_default():
+      built = helpers.built()
+      tensorboard.add(built, EPSILON)
       everything = [
         tf.summary.merge_all(),
-        tf.summary.merge_all(summaries.EPOCH_SUMMARIES),
+        tf.summary.merge_all(tensorboard.EPOCH_SUMMARIES),
       ]
       variables = tf.global_variables()
       with tf.train.MonitoredSession(
@@ -291,15 +288,33 @@ class GapTest(parameterized.TestCase):
         for was, now in zip(before, session.run(variables)):
           np.testing.assert_array_equal(was, now)
 
-  def test_other_update_is_named(self):
+  def test_other_update_is_left_out_with_a_warning(self):
+    """A training does not end for a picture."""
     with tf.Graph().as_default(), tf.variable_scope('', use_resource=True):
       variable = tf.get_variable('count', [2])
       tf.add_to_collection(
         tf.GraphKeys.UPDATE_OPS,
         variable.assign_sub(tf.square(variable), read_value=False),
       )
-      with self.assertRaisesRegex(ValueError, 'of a moving average: Assign'):
-        summaries.gaps()
+      with self.assertLogs('absl', level='WARNING') as logs:
+        self.assertEqual(tensorboard.gaps(EPSILON), {})
+    self.assertIn('no gap in TensorBoard: Assign', logs.output[0])
+
+  def test_gaps_of_batch_norm_that_is_not_fused(self):
+    """Like those of the fused kernel, whose variance is the unbiased one."""
+    shown = []
+    for fused in (True, False):
+      with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        layers.batch_norm(
+          tf.constant(np.random.RandomState(0).normal(3, 2, [64, 8, 8, 5])),
+          training=True,
+          fused=fused,
+        )
+        gaps = tensorboard.gaps(EPSILON)
+        session.run(tf.global_variables_initializer())
+        shown.append(session.run(gaps))
+    np.testing.assert_allclose(shown[0]['bn'], shown[1]['bn'], rtol=1e-3)
 
 
 class WeightsTest(absltest.TestCase):
@@ -309,10 +324,13 @@ class WeightsTest(absltest.TestCase):
     with tf.Graph().as_default(), tf.variable_scope('', use_resource=True):
       zero = tf.constant(0.0)
       loss = tf.reduce_sum(tf.get_variable('w', initializer=weights))
-      summaries.add(tf.zeros([4, 32, 32, 3]), loss, zero, zero)
+      step = dict.fromkeys(training_graph.Step._fields)
+      step.update(loss=loss, accuracy=zero, learning_rate=zero)
+      step.update(images=tf.zeros([4, 32, 32, 3]))
+      tensorboard.add(training_graph.Step(**step), EPSILON)
       with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        text = session.run(tf.summary.merge_all(summaries.EPOCH_SUMMARIES))
+        text = session.run(tf.summary.merge_all(tensorboard.EPOCH_SUMMARIES))
     found = {value.tag: value for value in tf.Summary.FromString(text).value}
     return found['weights/w'].histo
 
@@ -324,6 +342,17 @@ class WeightsTest(absltest.TestCase):
     self.assertBetween(histogram.num, 2**15, 2**17)
     self.assertEqual((histogram.min, histogram.max), (0, 511))
     self.assertAlmostEqual(histogram.sum / histogram.num, 255.5, delta=0.5)
+
+  def test_sample_meets_every_filter_of_any_number(self):
+    """192 filters, as of --width=24, have a factor of 3."""
+    for filters in (192, 3, 45):
+      each = np.arange(filters, dtype=np.float32)
+      size = 3 * 65536 // filters + 1  # So that every third value is taken.
+      histogram = self.histogram(np.broadcast_to(each, [size, filters]).copy())
+      self.assertEqual((histogram.min, histogram.max), (0, filters - 1))
+      self.assertAlmostEqual(
+        histogram.sum / histogram.num, (filters - 1) / 2, delta=0.5
+      )
 
   def test_weights_that_are_not_finite_are_no_error(self):
     """So that the guard of the loss can say what has happened."""

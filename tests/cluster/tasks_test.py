@@ -7,9 +7,9 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.cluster import servers as cluster
+from graph_resnet9.cluster import servers
 from graph_resnet9.cluster import sockets
-from graph_resnet9.cluster import task
+from graph_resnet9.cluster import tasks
 from graph_resnet9.errors import UserError
 from tests import helpers
 
@@ -18,7 +18,7 @@ HOSTS = dict(ps_hosts='a:1,b:2', worker_hosts='c:3,d:4,e:5')
 
 def of_flags(environment=None, **flags):
   settings = helpers.settings(train_dir='-', **flags)
-  return task.task_of(settings.cluster, environment or {})
+  return tasks.task_of(settings.cluster, environment or {})
 
 
 def of_tf_config(config):
@@ -27,18 +27,17 @@ def of_tf_config(config):
 
 class TaskTest(parameterized.TestCase):
   def test_without_a_cluster(self):
-    alone = of_flags()
-    self.assertTrue(alone.alone and alone.chief)
-    self.assertEqual(alone.device, '')
-    self.assertIsNone(task.device_setter(alone))
+    self.assertIsNone(of_flags())
 
   def test_of_flags(self):
     second = of_flags(job_name='worker', task_index=1, **HOSTS)
     self.assertFalse(second.chief)
     self.assertEqual(second.device, '/job:worker/task:1')
     self.assertEqual(second.ps, ('a:1', 'b:2'))
-    self.assertEqual(second.needed(False), ('a:1', 'b:2', 'c:3'))
-    self.assertEqual(second.needed(True), ('a:1', 'b:2', 'c:3', 'd:4', 'e:5'))
+    self.assertEqual(second.needed, ('a:1', 'b:2', 'c:3'))
+    self.assertEqual(
+      second._replace(sync=True).needed, ('a:1', 'b:2', 'c:3', 'd:4', 'e:5')
+    )
     self.assertEqual(
       of_flags(job_name='ps', task_index=1, **HOSTS).hosts[1], 'b:2'
     )
@@ -78,8 +77,8 @@ class TaskTest(parameterized.TestCase):
     self.assertEqual(found.job, 'ps')
 
   def test_tf_config_of_another_program_is_none(self):
-    self.assertTrue(of_tf_config('{}').alone)
-    self.assertTrue(of_tf_config('').alone)
+    self.assertIsNone(of_tf_config('{}'))
+    self.assertIsNone(of_tf_config(''))
 
   @parameterized.parameters(
     '[]',
@@ -98,6 +97,23 @@ class TaskTest(parameterized.TestCase):
       of_tf_config(config)
 
   @parameterized.parameters(
+    (['a'], ['b:2'], 0),
+    (['a:1'], ['b:0'], 0),
+    (['a:1'], ['b:2', 'b:2'], 0),
+    (['x' * 64 + ':1'], ['b:2'], 0),
+    ('a:1', ['b:2'], 0),
+    (['a:1'], ['b:2'], -1),
+  )
+  def test_tf_config_is_held_to_what_the_flags_are(self, ps, workers, index):
+    cluster = {'ps': ps, 'worker': workers}
+    with self.assertRaisesRegex(UserError, 'TF_CONFIG: expected'):
+      of_tf_config(
+        json.dumps(
+          {'cluster': cluster, 'task': {'type': 'worker', 'index': index}}
+        )
+      )
+
+  @parameterized.parameters(
     (dict(ps_hosts='a:1', worker_hosts='b:2'), 'say with --job_name'),
     (dict(job_name='ps', ps_hosts='a:1'), 'needs --ps_hosts and'),
     (dict(job_name='worker', task_index=3, **HOSTS), 'there are 3 hosts'),
@@ -112,7 +128,7 @@ class TaskTest(parameterized.TestCase):
       of_flags(**flags)
 
   @parameterized.parameters(
-    'a', 'a:0', 'a:65536', 'a:1,a:1', 'http://a:1', 'a:b', ':1'
+    'a', 'a:0', 'a:65536', 'a:1,a:1', 'http://a:1', 'a:b', ':1', 'x' * 64 + ':1'
   )
   def test_host_that_is_none(self, host):
     with self.assertRaisesRegex(Exception, 'must be HOST:PORT'):
@@ -120,7 +136,7 @@ class TaskTest(parameterized.TestCase):
 
   def test_variables_take_turns_and_the_rest_is_the_worker_s(self):
     found = of_flags(job_name='worker', task_index=1, **HOSTS)
-    with tf.Graph().as_default(), tf.device(task.device_setter(found)):
+    with tf.Graph().as_default(), tf.device(tasks.device_setter(found)):
       variables = [
         tf.get_variable(name, [], use_resource=True) for name in 'xyz'
       ]
@@ -139,6 +155,7 @@ class SocketsTest(parameterized.TestCase):
     ('192.0.2.1', False),
     ('0.0.0.0', False),
     ('no.such.invalid', False),
+    ('x' * 64, False),
   )
   def test_loopback(self, name, expected):
     self.assertEqual(sockets.is_loopback(name), expected)
@@ -149,8 +166,8 @@ class SocketsTest(parameterized.TestCase):
     host = '127.0.0.1:%d' % port
     with self.subTest('bound'):
       self.assertFalse(sockets.answers(host))
-    server = cluster.start_server(
-      task.Task('worker', 0, ('127.0.0.1:1',), (host,), 'loopback', 1.0)
+    server = servers.start_server(
+      tasks.Task('worker', 0, ('127.0.0.1:1',), (host,), False, 'loopback', 1.0)
     )
     self.assertTrue(sockets.answers(host))
     bound = [
@@ -162,32 +179,40 @@ class SocketsTest(parameterized.TestCase):
 
   def test_other_hosts_need_bind_all(self):
     with self.assertRaisesRegex(UserError, r'192.0.2.1:5:.*--bind=all'):
-      cluster.start_server(
-        task.Task('ps', 0, ('192.0.2.1:5',), ('192.0.2.2:5',), 'loopback', 1.0)
+      servers.start_server(
+        tasks.Task(
+          'ps', 0, ('192.0.2.1:5',), ('192.0.2.2:5',), False, 'loopback', 1.0
+        )
       )
 
   def test_taken_port(self):
     with socket.create_server(('', 0)) as taken:
       port = taken.getsockname()[1]
       with self.assertRaisesRegex(UserError, ':%d: cannot listen' % port):
-        cluster.start_server(
-          task.Task(
-            'ps', 0, ('127.0.0.1:%d' % port,), ('127.0.0.1:1',), 'loopback', 1.0
+        servers.start_server(
+          tasks.Task(
+            'ps',
+            0,
+            ('127.0.0.1:%d' % port,),
+            ('127.0.0.1:1',),
+            False,
+            'loopback',
+            1.0,
           )
         )
 
-  @parameterized.parameters(
-    (
-      task.Task('worker', 0, ('127.0.0.1:1',), ('127.0.0.1:2',), 'all', 0.1),
-      False,
-      '127.0.0.1:1',
-    )
-  )
-  def test_host_that_never_comes_is_named(self, found, sync, host):
+  def test_host_that_never_comes_is_named(self):
     with self.assertRaisesRegex(
-      UserError, '%s: has not answered for 0.1 s' % host
+      UserError, '127.0.0.1:1: has not answered for 0.1 s'
     ):
-      cluster.wait_for(found, sync)
+      servers.wait_for(
+        tasks.Task(
+          'worker', 0, ('127.0.0.1:1',), ('127.0.0.1:2',), False, 'all', 0.1
+        )
+      )
+
+  def test_name_that_dns_cannot_hold_does_not_answer(self):
+    self.assertFalse(sockets.answers('x' * 64 + ':1'))
 
 
 if __name__ == '__main__':

@@ -5,11 +5,14 @@ builds the graph for itself and runs it on a server in its own process. Worker 0
 is the chief.
 """
 
+from collections.abc import Callable
+from collections.abc import Mapping
 import json
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
 
 
@@ -17,49 +20,54 @@ class Task(NamedTuple):
   """This process: the `index`-th of a job.
 
   job: 'ps' or 'worker'.
-  ps, workers: HOST:PORT of all; both empty where there is no cluster.
+  ps, workers: HOST:PORT of all.
+  sync: a step joins the gradients of all workers, each of batch_size / workers
+    images. Otherwise each takes steps of its own, of batch_size images.
   bind: 'loopback' or 'all'.
-  wait_secs: float.
+  wait_secs: how long to wait for a host that does not answer.
   """
 
-  job: str = 'worker'
-  index: int = 0
-  ps: tuple[str, ...] = ()
-  workers: tuple[str, ...] = ()
-  bind: str = 'loopback'
-  wait_secs: float = 0.0
+  job: str
+  index: int
+  ps: tuple[str, ...]
+  workers: tuple[str, ...]
+  sync: bool
+  bind: str
+  wait_secs: float
 
   @property
-  def alone(self):
-    return not self.workers
-
-  @property
-  def chief(self):
+  def chief(self) -> bool:
+    """Whether it alone updates the moving statistics, evaluates and saves."""
     return self.job == 'worker' and self.index == 0
 
   @property
-  def device(self):
-    """Where its own ops live; '' where it is alone."""
-    return '' if self.alone else '/job:%s/task:%d' % (self.job, self.index)
+  def device(self) -> str:
+    """Where its own ops live."""
+    return '/job:%s/task:%d' % (self.job, self.index)
 
   @property
-  def hosts(self):
+  def hosts(self) -> tuple[str, ...]:
     return self.ps if self.job == 'ps' else self.workers
 
-  def needed(self, sync):
+  @property
+  def needed(self) -> tuple[str, ...]:
     """The hosts without which this process cannot work.
 
     Every parameter server and the chief; for a synchronous step all workers.
     """
-    return self.ps + (self.workers if sync else self.workers[:1])
+    return self.ps + (self.workers if self.sync else self.workers[:1])
 
 
-def task_of(settings, environment):
+def task_of(
+  settings: train_flags.Cluster, environment: Mapping[str, str]
+) -> Task | None:
   """The task that flags, or else TF_CONFIG, give this process.
 
   Args:
-    settings: train_flags.Cluster.
+    settings: the flags.
     environment: os.environ, or another mapping.
+  Returns:
+    Task, or None where there is no cluster.
   Raises:
     UserError: they contradict themselves.
   """
@@ -80,11 +88,17 @@ def task_of(settings, environment):
           '--sync: needs a cluster; give --job_name, '
           '--task_index, --ps_hosts and --worker_hosts'
         )
-      return Task()
+      return None
   if not ps or not workers:
     raise UserError('%s: a cluster needs --ps_hosts and --worker_hosts' % where)
   task = Task(
-    job, index, tuple(ps), tuple(workers), settings.bind, settings.wait_secs
+    job,
+    index,
+    tuple(ps),
+    tuple(workers),
+    settings.sync,
+    settings.bind,
+    settings.wait_secs,
   )
   if index >= len(task.hosts):
     raise UserError(
@@ -109,8 +123,16 @@ def _tf_config(environment):
     job, index = config['task']['type'], int(config['task']['index'])
     chiefs = spec.get('chief', spec.get('master', []))
     ps, workers = spec.get('ps', []), chiefs + spec.get('worker', [])
-    if not all(isinstance(host, str) for host in ps + workers):
-      raise ValueError('a host is not a string')
+    if not isinstance(ps, list):
+      raise ValueError('ps: not a list')
+    # What the flags are held to.
+    for hosts in (ps, workers):
+      if not train_flags.are_hosts(hosts):
+        raise ValueError(
+          '%s: %s' % (', '.join(map(str, hosts)), train_flags.ARE_NO_HOSTS)
+        )
+    if index < 0:
+      raise ValueError('the index is %d' % index)
   except (ValueError, TypeError, KeyError, AttributeError) as e:
     raise UserError(
       'TF_CONFIG: expected {"cluster": {"ps": [HOST:PORT, ...], '
@@ -126,30 +148,22 @@ def _tf_config(environment):
   return job, index + (len(chiefs) if job == 'worker' else 0), ps, workers
 
 
-def device_setter(task):
+def device_setter(task: Task) -> Callable[[tf.Operation], str]:
   """For tf.device: variables to the parameter servers, all else to the worker.
 
   Several parameter servers take turns, in the order of creation, which is the
   same in all workers.
   """
-  if task.alone:
-    return None
   return tf.train.replica_device_setter(
     ps_tasks=len(task.ps), worker_device=task.device
   )
 
 
-def session_config(task):
-  """ConfigProto of a session, in a cluster or not."""
-  # Without filters a session waits for every worker, also for one that is gone.
-  filters = [] if task.alone else ['/job:ps', task.device]
-  return tf.ConfigProto(allow_soft_placement=True, device_filters=filters)
+def session_config(task: Task) -> tf.ConfigProto:
+  """Of a session of a worker.
 
-
-def stop_grace_secs(task):
-  """How long a closing session waits for its threads.
-
-  In a cluster one of the chief's waits for gradients until the session is
-  closed. Alone it is TensorFlow's default; threads stop when they are asked.
+  Without filters it would wait for every worker, also for one that is gone.
   """
-  return 120 if task.alone else 1
+  return tf.ConfigProto(
+    allow_soft_placement=True, device_filters=['/job:ps', task.device]
+  )

@@ -1,0 +1,281 @@
+"""Trains as one process of a cluster; training.loop is the same of one machine.
+
+Between-graph replication: every worker builds the step for itself, with the
+variables on the parameter servers, from its share of the examples. Worker 0,
+the chief, does besides what is done once.
+"""
+
+from collections.abc import Sequence
+import json
+
+from absl import logging
+import tensorflow.compat.v1 as tf
+
+from graph_resnet9 import interrupts
+from graph_resnet9.cli import train_flags
+from graph_resnet9.cluster import servers
+from graph_resnet9.cluster import synchronous
+from graph_resnet9.cluster import tasks
+from graph_resnet9.cluster import watchdog
+from graph_resnet9.errors import UserError
+from graph_resnet9.evaluation import evaluate
+from graph_resnet9.inputs import augment
+from graph_resnet9.inputs import batches
+from graph_resnet9.inputs import dataset
+from graph_resnet9.model import average
+from graph_resnet9.model import losses
+from graph_resnet9.model import optimizer
+from graph_resnet9.model import resnet9
+from graph_resnet9.training import graph
+from graph_resnet9.training import hooks
+from graph_resnet9.training import loop
+from graph_resnet9.training import rows
+from graph_resnet9.training import tensorboard
+from graph_resnet9.training import train_dir
+
+
+@interrupts.end_the_process()
+def train(
+  settings: train_flags.Train,
+  task: tasks.Task,
+  more_hooks: Sequence[tf.train.SessionRunHook] = (),
+) -> int:
+  """Does what this process of a cluster has to do, until the end or a signal.
+
+  The chief prints and leaves what training.loop.train does; another worker
+  prints a line of JSON of its own.
+
+  Args:
+    settings: what to train, and where.
+    task: which process this is.
+    more_hooks: to run after those of the training, in the chief.
+  Returns:
+    Exit code: 0, or 128 + the number of the signal that stopped it.
+  Raises:
+    UserError: as training.loop.train; or a host that does not answer.
+  """
+  if task.job == 'ps':
+    return servers.serve(task)
+  with dataset.opened(**settings.data) as data:
+    if task.chief:
+      return _lead(settings, task, data, more_hooks)
+    return _follow(settings, task, data)
+
+
+def _lead(settings, task, data, more_hooks):
+  """The chief: its MonitoredTrainingSession initialises, evaluates, saves."""
+  stop = interrupts.StopOnSignal()
+  with train_dir.opened(settings, data.source.name) as run:
+    server = servers.start_server(task)
+    servers.wait_for(task)
+    with (
+      servers.joined(task, server),
+      tf.Graph().as_default(),
+      tf.device(tasks.device_setter(task)),
+    ):
+      step, sync_hooks = build(
+        run.settings, task, data, restored=run.checkpoint is not None
+      )
+      with tf.device(task.device):
+        test = evaluate.BesideTraining(data.test, run.settings, step.averages)
+      tensorboard.add(step, run.settings.model.bn_epsilon)
+      run.adopt()
+      saver = tf.train.Saver(save_relative_paths=True)
+      print(
+        rows.title(run.settings, step.steps_per_epoch, test.examples),
+        flush=True,
+      )
+      with (
+        watchdog.watch(task),
+        tf.train.MonitoredTrainingSession(
+          master=server.target,
+          checkpoint_dir=run.settings.train_dir,
+          scaffold=tf.train.Scaffold(
+            saver=saver, local_init_feed_dict={**step.feed, **test.feed}
+          ),
+          hooks=[
+            *sync_hooks,
+            *hooks.of_a_training(run.settings, step, test, saver, stop),
+            *more_hooks,
+          ],
+          # As in training.loop: hooks of ours save and count steps.
+          save_checkpoint_secs=None,
+          save_checkpoint_steps=None,
+          log_step_count_steps=None,
+          save_summaries_steps=tensorboard.STEPS,
+          config=tasks.session_config(task),
+          stop_grace_period_secs=servers.STOP_GRACE_SECS,
+        ) as session,
+      ):
+        while not session.should_stop():
+          session.run(step.train_op)
+      return loop.outcome(run.settings, step.last_step, stop.signal)
+
+
+def _follow(settings, task, data):
+  """Another worker: its session waits for the chief's variables."""
+  stop, chief_ended = interrupts.StopOnSignal(), servers.StopAfterChief()
+  server = servers.start_server(task)
+  servers.wait_for(task)
+  with (
+    servers.joined(task, server),
+    tf.Graph().as_default(),
+    tf.device(tasks.device_setter(task)),
+  ):
+    step, sync_hooks = build(settings, task, data, restored=True)
+    count = hooks.StepCount(step.step)
+    with (
+      watchdog.watch(task),
+      servers.session(
+        task,
+        server,
+        tf.train.Scaffold(local_init_feed_dict=step.feed),
+        [*sync_hooks, count, hooks.StopAtStep(step), chief_ended, stop],
+      ) as session,
+    ):
+      print(
+        'worker %d of %d has joined' % (task.index, len(task.workers)),
+        flush=True,
+      )
+      while not session.should_stop():
+        session.run(step.train_op)
+  last = max(count.step, chief_ended.step)
+  print(json.dumps(dict(worker=task.index, steps=count.steps, step=last)))
+  if stop.signal:
+    logging.warning(
+      'stopped by signal %d; the same command joins again', stop.signal
+    )
+    return 128 + stop.signal
+  if last < step.last_step:
+    raise UserError(
+      'the chief has ended at step %d of %d; start the cluster '
+      'again to go on' % (last, step.last_step)
+    )
+  return 0
+
+
+def build(
+  settings: train_flags.Train,
+  task: tasks.Task,
+  data: dataset.Data,
+  restored: bool = False,
+) -> tuple[graph.Step, list[tf.train.SessionRunHook]]:
+  """Builds the step of a worker in the default graph.
+
+  Args:
+    settings: what to train.
+    task: which worker this is.
+    data: the training images, of which it reads its share.
+    restored: as of training.loop.build; of another worker than the chief the
+      initial values do not count.
+  Returns:
+    (graph.Step, what a synchronous step needs in its session).
+  Collections:
+    As of training.loop.build; but the train op of the chief alone runs the
+    update ops, else they would race.
+  Raises:
+    UserError: bad data, or a batch that cannot be split as is asked for.
+  """
+  workers = len(task.workers)
+  towers = graph.devices(settings.num_gpus)
+  graph.check_batch_size(settings, len(towers), workers if task.sync else 1)
+  tf.set_random_seed(settings.seed)
+  global_step = graph.global_step()
+  how = settings.optimizer
+
+  # An order and crops of its own. A worker that takes steps of its own takes
+  # one in `workers` of all.
+  seed = (settings.seed + task.index) % 2**31
+  queue = settings.batches
+  if task.sync:
+    queue = queue.replace(batch_size=queue.batch_size // workers)
+  with tf.device(task.device), tf.variable_scope('input'):
+    now = global_step.read_value()
+    batch, examples, feed = batches.batch(
+      data,
+      'train',
+      seed,
+      first_step=now if task.sync else now // workers,
+      share=(task.index, workers),
+      **queue,
+    )
+    images = augment.augmented(
+      batch.pixels,
+      batch.indices,
+      queue.batch_size,
+      seed,
+      now,
+      **settings.augment,
+    )
+  steps_per_epoch = examples * workers // settings.batches.batch_size
+
+  filters = None
+  if settings.model.whitening and not restored:
+    filters = graph.whitening_filters(data)
+
+  def tower(images, labels):
+    with tf.name_scope('model'):
+      logits = resnet9.logits(
+        images,
+        training=True,
+        ghost_batch=settings.ghost_batch,
+        filters=filters,
+        **settings.model,
+      )
+    with tf.name_scope('loss'):
+      loss = tf.reduce_mean(
+        losses.cross_entropy(logits, labels, how.label_smoothing)
+      )
+    return logits, loss
+
+  with graph.compiled(settings.xla):
+    logits, loss = graph.on_each(towers, tower, images, batch.labels)
+    weights = [v for v in tf.global_variables() if v.dtype.is_floating]
+    with tf.name_scope('optimizer'):
+      learning_rate = optimizer.learning_rate(
+        global_step, steps_per_epoch, *graph.knots(how), how.lr_shift_steps
+      )
+      applying = optimizer.momentum_optimizer(
+        learning_rate, how.momentum, how.nesterov, how.rate_in_velocity
+      )
+      if task.sync:
+        applying = synchronous.Optimizer(applying, workers)
+      train_op = optimizer.train_op(
+        loss,
+        learning_rate,
+        how.momentum,
+        how.weight_decay,
+        how.bias_lr_scale,
+        run_update_ops=task.chief and how.update_ops != 'none',
+        loss_scale=graph.loss_scale(settings.model.precision),
+        rate_in_velocity=how.rate_in_velocity,
+        optimizer=applying,
+      )
+
+  with tf.name_scope('optimizer/'), tf.control_dependencies([train_op]):
+    step = global_step.read_value()
+    averages = None
+    if how.ema_decay and (task.chief or not task.sync):
+      train_op, averages = average.averaging_op(
+        weights, step, how.ema_decay, how.ema_steps
+      )
+  with tf.name_scope('loss/'):
+    accuracy = tf.reduce_mean(
+      tf.cast(losses.correct(logits, batch.labels), tf.float32)
+    )
+  return (
+    graph.Step(
+      images,
+      logits,
+      loss,
+      accuracy,
+      learning_rate,
+      train_op,
+      step,
+      steps_per_epoch,
+      graph.last_step(how, steps_per_epoch),
+      feed,
+      averages,
+    ),
+    [applying.make_session_run_hook(task.chief)] if task.sync else [],
+  )
