@@ -62,10 +62,10 @@ def define_flags(flag_values=FLAGS):
 
 
 def main():
-  from graph_resnet9.speed import measure as speed  # pylint: disable=g-import-not-at-top
+  from graph_resnet9.speed import measure  # pylint: disable=g-import-not-at-top
 
   settings = train_flags.Recipe.read(FLAGS)
-  result, ops = speed.measure(
+  result, ops = measure.measure(
     settings,
     command.STARTED,
     FLAGS.steps,

@@ -1,6 +1,7 @@
 """Who may import whom: the table of BUILD.md, kept by a test."""
 
 import ast
+import importlib.util
 import pathlib
 import re
 
@@ -133,6 +134,37 @@ class LayoutTest(absltest.TestCase):
         if path.name != '__init__.py'
       },
     )
+
+  def test_the_picture_is_made_of_the_imports(self):
+    spec = importlib.util.spec_from_file_location(
+      'draw_imports', ROOT / 'scripts' / 'draw_imports.py'
+    )
+    draw_imports = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw_imports)
+    self.assertEqual(
+      (ROOT / 'docs' / 'house.svg').read_text(),
+      draw_imports.svg(),
+      'run python scripts/draw_imports.py',
+    )
+
+  def test_no_two_modules_have_one_name(self):
+    names = [path.name for path in files() if path.name != '__init__.py']
+    self.assertLen(names, len(set(names)))
+
+  def test_a_module_goes_by_its_own_name(self):
+    """But those of the doctor and the demos, where a variable has the name."""
+    for path in files():
+      rooms = path.relative_to(PACKAGE).parts
+      if rooms[0] not in ('doctor', 'demos'):
+        with self.subTest(file=str(path.relative_to(ROOT))):
+          renamed = [
+            alias.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if alias.asname
+          ]
+          self.assertEmpty(renamed)
 
   def test_a_file_that_is_elsewhere_is_not_found_on_the_map(self):
     text = """## Layout
