@@ -1,15 +1,18 @@
 """Runs a TensorFlow 1 training graph and says what ails its batch norm.
 
+  python -m graph_resnet9.diagnose model.ckpt-776
   python -m graph_resnet9.diagnose --meta_graph=FILE.meta --checkpoint=PREFIX
   python -m graph_resnet9.diagnose --meta_graph=FILE.meta --checkpoint=PREFIX \\
       --feed=module:function --png=layers.png
-  python -m graph_resnet9.diagnose --checkpoint=/tmp/r9
+  python -m graph_resnet9.diagnose /tmp/r9
 
 Restores the checkpoint, runs batches of the graph's own input or of a function
 of yours without changing a variable, and compares for each layer what it has
 stored with what it is given. Of checkpoints of graph_resnet9.train also loss
-and accuracy by moving, batch and recalibrated statistics. Exit code 0: healthy;
-1: not; 2: it cannot be told, or the input cannot be used.
+and accuracy by moving, batch and recalibrated statistics. It runs what a graph
+says, reading of files and Python functions included: only graphs of people you
+trust. Exit code 0: healthy; 1: not; 2: it cannot be told, or the input cannot
+be used.
 """
 
 import contextlib
@@ -28,13 +31,20 @@ def define_flags(flag_values=FLAGS):
   flags.DEFINE_string(
     'png', '', 'Draw the layers into this file.', flag_values=flag_values
   )
+  flags.DEFINE_enum(
+    'format',
+    'text',
+    ['text', 'json'],
+    'How to print the figures; json: one line.',
+    flag_values=flag_values,
+  )
   shared_flags.define_json(flag_values)
 
 
-def main():
+def main(paths=()):
   # pylint: disable=g-import-not-at-top
   from graph_resnet9 import files
-  from graph_resnet9.checkpoints import choose
+  from graph_resnet9.doctor.graph import paths as paths_lib
   from graph_resnet9.doctor.measure import diagnosis
   from graph_resnet9.doctor.measure import recalibration
   from graph_resnet9.doctor.measure import sessions
@@ -44,10 +54,11 @@ def main():
 
   if FLAGS.png:
     files.check_png('--png', FLAGS.png)
-  prefix = choose.prefix_of(FLAGS.checkpoint)
+  named = paths_lib.of_session(paths, FLAGS.meta_graph, FLAGS.checkpoint)
+  prefix = named.checkpoint
   run = (
     None
-    if FLAGS.meta_graph or FLAGS.feed
+    if named.asked or FLAGS.feed
     else rebuilt.settings_of(prefix, FLAGS.data_dir)
   )
   scores = []
@@ -57,7 +68,7 @@ def main():
       runnable = sessions.of_graph(*rebuilt.graph(run, data))
     else:
       runnable = sessions.of_meta_graph(
-        FLAGS.meta_graph or prefix + '.meta', FLAGS.feed
+        named.graph or prefix + '.meta', FLAGS.feed
       )
     result = diagnosis.diagnose(runnable, prefix, FLAGS.batches)
     if run:
@@ -87,7 +98,7 @@ def main():
   if FLAGS.png:
     with files.replacing(FLAGS.png) as f:
       diagnosis.draw(f, result, prefix)
-  if FLAGS.json:
+  if FLAGS.json or FLAGS.format == 'json':
     print(diagnosis.to_json(result, scores))
   else:
     print(diagnosis.table(result, scores))
@@ -95,4 +106,4 @@ def main():
 
 
 if __name__ == '__main__':
-  command.run(main, define_flags, error_code=2)
+  command.run(main, define_flags, error_code=2, takes_files=True, least_files=0)

@@ -55,8 +55,7 @@ def main():
   # pylint: disable=g-import-not-at-top
   from graph_resnet9.checkpoints import choose
   from graph_resnet9.cli import flagfile
-  from graph_resnet9.doctor.graph import program
-  from graph_resnet9.doctor.lint import findings
+  from graph_resnet9.doctor.graph import decoding
   from graph_resnet9.doctor.lint import rules
   from graph_resnet9.evaluation import saved_model
 
@@ -73,15 +72,14 @@ def main():
 
   def check(exported):
     report = rules.lint_meta_graph(
-      program.read_graph(exported),
+      decoding.read(os.path.join(exported, decoding.SAVED_MODEL))[1],
       (),
       os.path.join(exported, saved_model.VARIABLES),
     )
     for found in report.findings[: report.errors]:  # They come first.
-      kind = findings.KINDS[found.code]
       raise UserError(
         '%s: not exported, lint finds %s: %s; mend: %s'
-        % (prefix, found.code, kind.title, kind.mend.partition('  #')[0])
+        % (prefix, found.code, found.title, found.cure.partition('  #')[0])
       )
 
   summary = saved_model.export(

@@ -1,32 +1,33 @@
 """Checks the batch normalisation of any TensorFlow 1 graph, without running it.
 
-  python -m graph_resnet9.lint --meta_graph=/tmp/r9/model.ckpt-776.meta
+  python -m graph_resnet9.lint model.ckpt-776.meta
+  python -m graph_resnet9.lint model.ckpt-776        # the checkpoint, too
+  python -m graph_resnet9.lint TRAIN_DIR SAVED_MODEL_DIR graph.pbtxt frozen.pb
+  python -m graph_resnet9.lint --format=github --fail_on=warning */model.meta
   python -m graph_resnet9.lint --meta_graph=FILE.meta --checkpoint=PREFIX \\
-      --train_op=train_op --format=json
-  python -m graph_resnet9.lint --meta_graph=SAVED_MODEL_DIR
+      --train_op=train_op
 
-Finds update ops that no step runs, statistics that are not saved or still 0 and
-1, batches of one example and a dozen faults more; docs/doctor.md lists them.
-Exit code 0: no errors; 1: errors; 2: the input cannot be read.
+Finds update ops that no step runs, layers that never normalise, statistics that
+are not saved or still 0 and 1, batches of one example and a dozen faults more;
+docs/doctor.md lists them. It reads files and runs nothing; diagnose,
+recalibrate and predict do run what a graph says, so give them only those of
+people you trust. Exit code 0: no errors; 1: errors; 2: something cannot be
+read.
 """
+
+import sys
 
 from absl import flags
 
 from graph_resnet9.cli import command
+from graph_resnet9.cli import shared_flags
+from graph_resnet9.errors import UserError
 
 FLAGS = flags.FLAGS
 
 
 def define_flags(flag_values=FLAGS):
-  flags.DEFINE_string(
-    'meta_graph',
-    None,
-    'The .meta file of a graph, as tf.train.Saver writes it beside a '
-    'checkpoint; or a SavedModel, its directory or the file saved_model.pb in '
-    'it.',
-    flag_values=flag_values,
-    required=True,
-  )
+  shared_flags.define_graph(flag_values)
   flags.DEFINE_list(
     'train_op',
     [],
@@ -35,34 +36,101 @@ def define_flags(flag_values=FLAGS):
     'them.',
     flag_values=flag_values,
   )
-  flags.DEFINE_string(
-    'checkpoint',
-    '',
-    'Prefix of a checkpoint of this graph: are the moving statistics in it, '
-    'and are they still 0 and 1?',
-    flag_values=flag_values,
-  )
   flags.DEFINE_enum(
     'format',
     'text',
-    ['text', 'json'],
-    'How to print the findings; json: one line.',
+    ['text', 'json', 'sarif', 'github'],
+    'How to print the findings; json: one line a graph; sarif: one log, for '
+    'code scanning; github: annotations of a workflow.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_enum(
+    'fail_on',
+    'error',
+    ['error', 'warning'],
+    'From which findings on the exit code is 1.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_list(
+    'ignore',
+    [],
+    'Codes of findings to leave out, with commas between them.',
     flag_values=flag_values,
   )
 
 
-def main():
+def main(paths=()):
   # pylint: disable=g-import-not-at-top
-  from graph_resnet9.doctor.graph import program
-  from graph_resnet9.doctor.lint import findings
+  from graph_resnet9.doctor.lint import kinds
+  from graph_resnet9.doctor.lint import report as report_lib
+
+  unknown = sorted(set(FLAGS.ignore) - set(kinds.KINDS))
+  if unknown:
+    raise UserError('--ignore=%s: no such code' % ','.join(unknown))
+  named = list(paths)
+  if FLAGS.meta_graph or (FLAGS.checkpoint and not named):
+    named.append(FLAGS.meta_graph or FLAGS.checkpoint)
+  if not named:
+    raise UserError(
+      'nothing to check; give a .meta file, a checkpoint, a SavedModel, '
+      'graph.pbtxt, a frozen .pb or an event file; see --help'
+    )
+  checked, unread = [], []
+  for path in named:
+    try:
+      checked.append((path, _check(path).without(FLAGS.ignore)))
+    except UserError as e:
+      if len(named) == 1:
+        raise
+      unread.append(path)
+      print('lint: %s' % ' '.join(str(e).split()), file=sys.stderr)
+  lines = checked and report_lib.FORMATS[FLAGS.format](checked)
+  if lines:
+    print(lines)
+  if unread:
+    return 2
+  return int(
+    any(
+      report.errors or FLAGS.fail_on == 'warning' and report.findings
+      for _, report in checked
+    )
+  )
+
+
+def _check(path):
+  """Report of what a path means."""
+  # pylint: disable=g-import-not-at-top
+  from graph_resnet9.doctor.graph import decoding
+  from graph_resnet9.doctor.graph import paths as paths_lib
   from graph_resnet9.doctor.lint import rules
 
-  report = rules.lint_meta_graph(
-    program.read_graph(FLAGS.meta_graph), FLAGS.train_op, FLAGS.checkpoint
-  )
-  print(findings.to_json(report) if FLAGS.format == 'json' else report)
-  return 1 if report.errors else 0
+  files = paths_lib.find(path)
+  if not files.graph:
+    raise UserError(
+      '%s: a checkpoint without its graph; give the .meta file that '
+      'tf.train.Saver writes beside it: --meta_graph=FILE' % path
+    )
+  checkpoint = None if files.asked else files.checkpoint
+  if FLAGS.checkpoint:
+    checkpoint = paths_lib.find(FLAGS.checkpoint, '--checkpoint=').checkpoint
+    if checkpoint is None:
+      raise UserError('--checkpoint=%s: no checkpoint' % FLAGS.checkpoint)
+  form, meta_graph = decoding.read(files.graph)
+  try:
+    report = rules.lint_meta_graph(meta_graph, FLAGS.train_op, checkpoint)
+  except UserError as e:
+    # What is wrong with a flag says so itself.
+    named = '' if str(e).startswith('--') else files.graph + ': '
+    raise UserError('%s%s' % (named, e)) from None
+  if form in ('GraphDef', 'event file'):
+    report = report._replace(
+      notes=(
+        *report.notes,
+        'a %s says nothing of savers and collections; a .meta file does' % form,
+      )
+    )
+  return report
 
 
 if __name__ == '__main__':
-  command.run(main, define_flags, error_code=2)
+  command.run(main, define_flags, error_code=2, takes_files=True, least_files=0)

@@ -61,6 +61,8 @@ WITHOUT_TENSORFLOW = (
   'demos/report.py',
   'demos/gallery.py',
   'doctor/lint/findings.py',
+  'doctor/lint/kinds.py',
+  'doctor/lint/report.py',
   'doctor/measure/verdicts.py',
   'doctor/measure/moments.py',
 )

@@ -25,7 +25,7 @@ flags.disclaim_key_flags()  # They are the command's: its --help lists them.
 STARTED = time.perf_counter()
 
 
-def run(main, define_flags, error_code=1, takes_files=False):
+def run(main, define_flags, error_code=1, takes_files=False, least_files=1):
   """Defines flags, parses them, calls main and exits with what it returns.
 
   UserError ends in one line on stderr and `error_code`, and so does a wrong
@@ -36,8 +36,8 @@ def run(main, define_flags, error_code=1, takes_files=False):
       code or None.
     define_flags: function without arguments that defines the command's flags.
     error_code: int, for commands in which 1 means something else.
-    takes_files: Python bool; the command is given files, one or more, among its
-      flags or behind them.
+    takes_files: Python bool; the command is given files among its flags or
+      behind them, `least_files` or more.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
   _open_streams()
@@ -47,7 +47,7 @@ def run(main, define_flags, error_code=1, takes_files=False):
   def parse(argv):
     try:
       rest = flags.FLAGS(argv)
-      if takes_files and len(rest) == 1:
+      if takes_files and len(rest) <= least_files:
         raise flags.Error('no files given; see --help')
       if not takes_files and len(rest) > 1:
         raise flags.Error('%r is no flag; see --help' % rest[1])

@@ -29,23 +29,28 @@ def define_json(flag_values: flags.FlagValues) -> None:
   )
 
 
-def define_training_graph(flag_values: flags.FlagValues, batches: int) -> None:
-  """For diagnose and recalibrate: whose graph they run, on what, how often."""
+def define_graph(flag_values: flags.FlagValues) -> None:
+  """For lint, diagnose and recalibrate: what they look at."""
   flags.DEFINE_string(
     'meta_graph',
     None,
-    'The .meta file of a training graph, as tf.train.Saver writes it beside a '
-    'checkpoint; by default CHECKPOINT.meta.',
+    'The graph: a .meta file of tf.train.Saver, a SavedModel (its directory or '
+    'saved_model.pb in it), graph.pbtxt, a frozen .pb or an event file; by '
+    'default what the argument names, or what lies beside the checkpoint.',
     flag_values=flag_values,
   )
   flags.DEFINE_string(
     'checkpoint',
     None,
-    'Prefix of a checkpoint of the graph; or a train_dir of '
-    'graph_resnet9.train.',
+    'A checkpoint of the graph: its prefix, its .index file, or a directory '
+    'with the newest one; by default what the argument names.',
     flag_values=flag_values,
-    required=True,
   )
+
+
+def define_training_graph(flag_values: flags.FlagValues, batches: int) -> None:
+  """For diagnose and recalibrate: whose graph they run, on what, how often."""
+  define_graph(flag_values)
   flags.DEFINE_integer(
     'batches',
     batches,

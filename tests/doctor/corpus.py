@@ -72,7 +72,7 @@ def cases() -> list[Case]:
   )
 
 
-def _case(codes, name, build, *, resource=True, functional=False, **kwargs):
+def case(codes, name, build, *, resource=True, functional=False, **kwargs):
   """A Case; codes: one string, '' if healthy, that also begins the name."""
 
   def run():
@@ -90,7 +90,7 @@ def _kind(resource):
   return 'resource' if resource else 'ref'
 
 
-def _train(
+def train(
   norm,
   way,
   training='true',
@@ -111,15 +111,15 @@ def _train(
   way(loss(logits, labels), updates, parts.OPTIMIZERS[optimizer]())
 
 
-def _train_and(
+def train_and(
   norm, way=parts.around_minimize, saver=None, checkpoint=None, **kwargs
 ):
-  """_train, then saver() and checkpoint() of the finished graph."""
-  _train(norm, way, **kwargs)
+  """train, then saver() and checkpoint() of the finished graph."""
+  train(norm, way, **kwargs)
   return Built(saver=saver and saver(), checkpoint=checkpoint and checkpoint())
 
 
-def _styles(*kinds, keras=True, norms=None):
+def styles(*kinds, keras=True, norms=None):
   """(name, norm, resource) of every style.
 
   Args:
@@ -146,11 +146,11 @@ def _not_run():
   code = 'updates-not-run'
   sources = itertools.cycle(('placeholder', 'random', 'queue'))
   for training, kinds in (('true', ()), ('placeholder', (True, False))):
-    for name, norm, resource in _styles(*kinds):
-      yield _case(
+    for name, norm, resource in styles(*kinds):
+      yield case(
         code,
         'alone/%s/%s/%s' % (name, _kind(resource), training),
-        _train,
+        train,
         norm=norm,
         way=parts.alone,
         training=training,
@@ -162,20 +162,20 @@ def _not_run():
   for resource in (True, False):
     kind = _kind(resource)
     # The average of the moments is applied by an op that nobody runs.
-    yield _case(
+    yield case(
       code,
       'alone/ema/' + kind,
-      _train,
+      train,
       resource=resource,
       norm=functools.partial(parts.ema_norm, apply_in_cond=False),
       way=parts.alone,
       training='placeholder',
     )
     # Statistics under names that say nothing.
-    yield _case(
+    yield case(
       code,
       'alone/hand_names/' + kind,
-      _train,
+      train,
       resource=resource,
       norm=functools.partial(
         parts.hand_norm, names=('first', 'second'), form='add'
@@ -184,40 +184,40 @@ def _not_run():
     )
     for name in ('layers_fused', 'slim_plain'):
       # get_collection with the scope of another network: an empty list.
-      yield _case(
+      yield case(
         code,
         'wrong_scope/%s/%s' % (name, kind),
-        _train,
+        train,
         norm=parts.NORMS[name],
         way=parts.wrong_scope,
         resource=resource,
       )
       # yd8534976/conGAN #1.
-      yield _case(
+      yield case(
         code,
         'constructed_inside/%s/%s' % (name, kind),
-        _train,
+        train,
         norm=parts.NORMS[name],
         way=parts.constructed_inside,
         resource=resource,
         optimizer='sgd' if resource else 'momentum',
       )
-    yield _case(
+    yield case(
       code,
       'read_too_early/layers_fused/' + kind,
       _read_too_early,
       resource=resource,
     )
-    yield _case(
+    yield case(
       code,
       'in_branch/layers_fused/' + kind,
-      _train,
+      train,
       norm=parts.in_branch(parts.LAYERS_FUSED),
       way=parts.alone,
       training='placeholder',
       resource=resource,
     )
-    yield _case(
+    yield case(
       code,
       'sgd_by_hand/layers_plain/' + kind,
       _sgd_without_updates,
@@ -225,74 +225,74 @@ def _not_run():
     )
     # keras-team/keras PR 9965: frozen, yet it uses the batch; UPDATE_OPS has
     # nothing though the update ops are in the graph.
-    yield _case(
+    yield case(
       code,
       'not_trainable/layers_fused/' + kind,
-      _train,
+      train,
       norm=functools.partial(parts.LAYERS_FUSED, trainable=False),
       way=parts.around_minimize,
       resource=resource,
     )
-  yield _case(
+  yield case(
     code,
     'not_trainable/keras_old',
-    _train,
+    train,
     norm=functools.partial(parts.KERAS_OLD, trainable=False),
     way=parts.around_minimize,
   )
-  yield _case(code, 'model/keras', _keras_model, way=parts.alone)
+  yield case(code, 'model/keras', _keras_model, way=parts.alone)
   for name in ('layers_fused', 'layers_plain', 'slim_plain', 'hand'):
-    yield _case(
+    yield case(
       code,
       'functional_if/' + name,
-      _train,
+      train,
       norm=parts.NORMS[name],
       way=parts.alone,
       training='placeholder',
       functional=True,
     )
-  yield _case(
+  yield case(
     code,
     'float16/layers_fused',
-    _train,
+    train,
     norm=parts.LAYERS_FUSED,
     way=parts.alone,
     dtype=tf.float16,
   )
-  yield _case(
+  yield case(
     code,
     'dense/layers_plain',
-    _train,
+    train,
     norm=parts.LAYERS_PLAIN,
     way=parts.alone,
     network=parts.dense_network,
   )
-  yield _case(
+  yield case(
     code,
     'dense/hand',
-    _train,
+    train,
     norm=parts.hand_norm,
     way=parts.alone,
     network=parts.dense_network,
   )
-  yield _case(
+  yield case(
     code,
     'default_true/layers_fused',
-    _train,
+    train,
     norm=parts.LAYERS_FUSED,
     way=parts.alone,
     training='default_true',
   )
-  yield _case(code, 'while_loop/layers_fused', _loop_training, run=False)
+  yield case(code, 'while_loop/layers_fused', _loop_training, run=False)
   # The average of the weights runs; that of the statistics is another matter.
-  yield _case(
+  yield case(
     code, 'weight_average/layers_fused', _weight_average, way=parts.alone
   )
   # The cause is reported, not the statistics that follow from it.
-  yield _case(
+  yield case(
     code,
     'checkpoint/layers_fused',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     way=parts.alone,
     saver=tf.train.Saver,
@@ -303,7 +303,7 @@ def _not_run():
 def _read_too_early():
   """UPDATE_OPS read before there is a layer."""
   updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-  _train(
+  train(
     parts.LAYERS_FUSED,
     lambda loss, _, opt: parts.around_minimize(loss, [updates], opt),
   )
@@ -311,7 +311,7 @@ def _read_too_early():
 
 def _sgd_without_updates():
   """The train op subtracts from variables, as updates do."""
-  _train(parts.LAYERS_PLAIN, lambda loss, _, opt: parts.by_hand(loss, [], opt))
+  train(parts.LAYERS_PLAIN, lambda loss, _, opt: parts.by_hand(loss, [], opt))
 
 
 def _keras_model(way, training=True, layer=tf_keras.layers.BatchNormalization):
@@ -365,7 +365,7 @@ def _weight_average(way):
     with tf.control_dependencies([train_op]):
       return average.apply(tf.trainable_variables())
 
-  return _train_and(
+  return train_and(
     parts.LAYERS_FUSED,
     averaged,
     saver=tf.train.Saver,
@@ -378,11 +378,11 @@ def _partly_run():
   optimizers = itertools.cycle(parts.OPTIMIZERS)
   code = 'updates-partly-run'
   for i, way in enumerate((parts.first_layer, parts.only_means)):
-    for name, norm, resource in _styles(i == 0, i == 1):
-      yield _case(
+    for name, norm, resource in styles(i == 0, i == 1):
+      yield case(
         code,
         '%s/%s/%s' % (way.__name__, name, _kind(resource)),
-        _train,
+        train,
         norm=norm,
         way=way,
         resource=resource,
@@ -390,10 +390,10 @@ def _partly_run():
         optimizer=next(optimizers),
       )
   for name in ('layers_fused', 'layers_plain', 'slim_fused', 'slim_plain'):
-    yield _case(
+    yield case(
       code,
       'scope_of_one/' + name,
-      _train,
+      train,
       norm=parts.NORMS[name],
       way=parts.scope_of_one,
       resource=name.startswith('slim'),
@@ -401,10 +401,10 @@ def _partly_run():
       training='placeholder',
     )
   for name in ('layers_fused', 'layers_plain', 'hand'):
-    yield _case(
+    yield case(
       code,
       'functional_if/' + name,
-      _train,
+      train,
       norm=parts.NORMS[name],
       way=parts.first_layer,
       training='placeholder',
@@ -412,14 +412,14 @@ def _partly_run():
       widths=(4, 6),
     )
   # One layer is frozen the wrong way: it still uses the batch.
-  yield _case(
+  yield case(
     code,
     'one_not_trainable/layers_fused',
     _mixed,
     norm=functools.partial(parts.LAYERS_FUSED, trainable=False),
   )
   # Only the discriminator's updates were wired.
-  yield _case(
+  yield case(
     code, 'gan/generator_forgotten', _gan, shared=False, generator_updates=False
   )
 
@@ -429,35 +429,35 @@ def _in_cond():
   optimizers = itertools.cycle(parts.OPTIMIZERS)
   norms = {**parts.NORMS}
   del norms['slim_plain']
-  for name, norm, resource in _styles(norms=norms):
-    yield _case(
+  for name, norm, resource in styles(norms=norms):
+    yield case(
       'updates-in-cond',
       'minimize/%s/%s' % (name, _kind(resource)),
-      _train,
+      train,
       norm=parts.in_branch(norm),
       way=parts.around_minimize,
       training='placeholder',
       resource=resource,
       optimizer=next(optimizers),
     )
-  yield _case(
+  yield case(
     'updates-in-cond',
     'gradients/layers_fused',
-    _train,
+    train,
     norm=parts.in_branch(parts.LAYERS_FUSED),
     way=parts.around_gradients,
     training='placeholder',
   )
-  yield _case(
+  yield case(
     'updates-in-cond',
     'default_true/layers_fused',
-    _train,
+    train,
     norm=parts.in_branch(parts.LAYERS_FUSED),
     way=parts.around_minimize,
     training='default_true',
   )
   for resource in (True, False):
-    yield _case(
+    yield case(
       'updates-in-cond',
       'whole_network/' + _kind(resource),
       _network_in_cond,
@@ -465,10 +465,10 @@ def _in_cond():
     )
   # In-place updates within the branch do no harm.
   for name, norm in parts.IN_PLACE.items():
-    yield _case(
+    yield case(
       '',
       'in_branch_in_place/' + name,
-      _train,
+      train,
       norm=parts.in_branch(norm),
       way=parts.alone,
       training='placeholder',
@@ -500,35 +500,35 @@ def _no_updates():
     'fused': parts.fused_norm,
     'arithmetic': parts.arithmetic_norm,
   }
-  for name, norm, resource in _styles(norms=norms):
-    yield _case(
+  for name, norm, resource in styles(norms=norms):
+    yield case(
       code,
       '%s/%s' % (name, _kind(resource)),
-      _train,
+      train,
       norm=norm,
       way=parts.alone,
       resource=resource,
       optimizer=next(optimizers),
     )
-    yield _case(
+    yield case(
       code,
       'beside_layers/%s/%s' % (name, _kind(resource)),
       _mixed,
       norm=norm,
       resource=resource,
     )
-  yield _case(
+  yield case(
     code,
     'dense/moments',
-    _train,
+    train,
     norm=parts.moments_norm,
     way=parts.alone,
     network=parts.dense_network,
   )
-  yield _case(
+  yield case(
     code,
     'variables_only',
-    _train,
+    train,
     norm=_never_assigned,
     way=parts.alone,
     training='placeholder',
@@ -568,8 +568,8 @@ def _never_assigned(x, training, decay):
 def _several():
   """keras-team/keras #8794: each call of a shared layer updates it."""
   code = 'several-updates-a-step'
-  for name, norm, resource in _styles(False, True, keras=False):
-    yield _case(
+  for name, norm, resource in styles(False, True, keras=False):
+    yield case(
       code,
       'siamese/%s/%s' % (name, _kind(resource)),
       _siamese,
@@ -578,16 +578,16 @@ def _several():
       way=parts.around_minimize,
     )
   for name, norm in parts.IN_PLACE.items():
-    yield _case(
+    yield case(
       code, 'siamese_in_place/' + name, _siamese, norm=norm, way=parts.alone
     )
-  yield _case(
+  yield case(
     code, 'siamese/group', _siamese, norm=parts.LAYERS_FUSED, way=parts.grouped
   )
-  yield _case(
+  yield case(
     code, 'siamese/keras', _shared_keras_layer, way=parts.around_minimize
   )
-  yield _case(code, 'towers', _towers, all_updates=True)
+  yield case(code, 'towers', _towers, all_updates=True)
 
 
 def _siamese(norm, way, first_only=False):
@@ -655,108 +655,108 @@ def _trainable_saver():
 def _saved():
   """tinghuiz/SfMLearner #17, zhengyang-wang/Unet_3D #5."""
   code = 'statistics-not-saved'
-  for name, norm, resource in _styles(True, False):
-    yield _case(
+  for name, norm, resource in styles(True, False):
+    yield case(
       code,
       'trainable/%s/%s' % (name, _kind(resource)),
-      _train_and,
+      train_and,
       norm=norm,
       saver=_trainable_saver,
       resource=resource,
     )
-  yield _case(
+  yield case(
     code,
     'trainable/ema',
-    _train_and,
+    train_and,
     norm=parts.ema_norm,
     way=parts.alone,
     training='placeholder',
     saver=_trainable_saver,
   )
-  yield _case(
+  yield case(
     code,
     'trainable/placeholder',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_PLAIN,
     training='placeholder',
     saver=_trainable_saver,
   )
-  yield _case(
+  yield case(
     code,
     'trainable_and_step',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=lambda: tf.train.Saver(
       tf.trainable_variables() + [tf.train.get_global_step()]
     ),
   )
-  yield _case(
+  yield case(
     code,
     'without_moving',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=lambda: tf.train.Saver(
       [v for v in tf.global_variables() if 'moving' not in v.name]
     ),
   )
-  yield _case(
+  yield case(
     code,
     'without_variances',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=lambda: tf.train.Saver(
       [v for v in tf.global_variables() if 'moving_variance' not in v.name]
     ),
   )
   # The full saver is an older one; the one in use is not.
-  yield _case(
+  yield case(
     code,
     'second_saver',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=lambda: (tf.train.Saver(), _trainable_saver())[1],
   )
   for name in ('layers_fused', 'keras_fused', 'hand'):
     norm = {**parts.NORMS, **parts.KERAS_NORMS}[name]
-    yield _case(
-      '', 'saver/full/' + name, _train_and, norm=norm, saver=tf.train.Saver
+    yield case(
+      '', 'saver/full/' + name, train_and, norm=norm, saver=tf.train.Saver
     )
   # A saver of pretrained weights beside the full one.
-  yield _case(
+  yield case(
     '',
     'saver/pretrained_subset',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=lambda: (_trainable_saver(), tf.train.Saver())[1],
   )
-  yield _case(
+  yield case(
     '',
     'saver/weights_and_statistics',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=lambda: tf.train.Saver(
       tf.trainable_variables()
       + [v for v in tf.global_variables() if 'moving_' in v.name]
     ),
   )
-  yield _case(
+  yield case(
     '',
     'saver/sharded',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=lambda: tf.train.Saver(sharded=True),
   )
-  yield _case(
+  yield case(
     '',
     'saver/renames',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=_renaming_saver,
   )
-  yield _case(
+  yield case(
     '',
     'saver/renames/with_checkpoint',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=_renaming_saver,
     checkpoint=lambda: {
@@ -774,54 +774,54 @@ def _renaming_saver():
 
 def _checkpoints():
   """Statistics missing from a checkpoint, or not moved, or not far enough."""
-  for name, norm, resource in _styles(False, True):
+  for name, norm, resource in styles(False, True):
     kind = _kind(resource)
-    yield _case(
+    yield case(
       'checkpoint-lacks-statistics',
       '%s/%s' % (name, kind),
-      _train_and,
+      train_and,
       norm=norm,
       saver=tf.train.Saver,
       resource=resource,
       checkpoint=lambda: parts.checkpoint(2000, without=('',)),
     )
     # ritheshkumar95/im2latex-tensorflow #6.
-    yield _case(
+    yield case(
       'statistics-still-initial',
       '%s/%s' % (name, kind),
-      _train_and,
+      train_and,
       norm=norm,
       saver=tf.train.Saver,
       resource=resource,
       checkpoint=lambda: parts.checkpoint(2000, initial=('',)),
     )
-    yield _case(
+    yield case(
       '',
       'checkpoint/2000_steps/%s/%s' % (name, kind),
-      _train_and,
+      train_and,
       norm=norm,
       saver=tf.train.Saver,
       resource=resource,
       checkpoint=lambda: parts.checkpoint(2000),
     )
-  yield _case(
+  yield case(
     'checkpoint-lacks-statistics',
     'one_layer',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=tf.train.Saver,
     widths=(4, 6),
     checkpoint=lambda: parts.checkpoint(2000, without=('block1',)),
   )
-  yield _case(
+  yield case(
     'checkpoint-lacks-statistics',
     'variances',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=tf.train.Saver,
     checkpoint=lambda: parts.checkpoint(2000, without=('moving_variance',)),
   )
-  yield _case(
+  yield case(
     'checkpoint-lacks-statistics',
     'evaluation',
     _evaluate,
@@ -830,19 +830,19 @@ def _checkpoints():
     saver=tf.train.Saver,
     checkpoint=lambda: parts.checkpoint(2000, without=('',)),
   )
-  yield _case(
+  yield case(
     'statistics-still-initial',
     'in_place/slim_fused',
-    _train_and,
+    train_and,
     norm=parts.IN_PLACE['slim_fused'],
     way=parts.alone,
     saver=tf.train.Saver,
     checkpoint=lambda: parts.checkpoint(2000, initial=('',)),
   )
-  yield _case(
+  yield case(
     'statistics-still-initial',
     'one_layer',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=tf.train.Saver,
     widths=(4, 6),
@@ -854,48 +854,48 @@ def _checkpoints():
     rows = rows if name == 'layers_fused' else rows[:1]
     # tensorflow #7469, #21572: too few steps for the decay.
     for decay, steps, _ in rows:
-      yield _case(
+      yield case(
         'decay-too-slow',
         '%s/%s/%d_steps' % (name, decay, steps),
-        _train_and,
+        train_and,
         norm=norm,
         decay=decay,
         saver=tf.train.Saver,
         checkpoint=functools.partial(parts.checkpoint, steps),
       )
     for decay, _, steps in rows:
-      yield _case(
+      yield case(
         '',
         'checkpoint/%s/%s/%d_steps' % (name, decay, steps),
-        _train_and,
+        train_and,
         norm=norm,
         decay=decay,
         saver=tf.train.Saver,
         checkpoint=functools.partial(parts.checkpoint, steps),
       )
     # Before the first step there is nothing else to hold.
-    yield _case(
+    yield case(
       '',
       'checkpoint/step_0/' + name,
-      _train_and,
+      train_and,
       norm=norm,
       saver=tf.train.Saver,
       checkpoint=lambda: parts.checkpoint(0, initial=('',)),
     )
   ema = dict(way=parts.alone, training='placeholder', saver=tf.train.Saver)
-  yield _case(
+  yield case(
     'decay-too-slow',
     'ema',
-    _train_and,
+    train_and,
     norm=parts.ema_norm,
     decay=0.999,
     checkpoint=lambda: parts.checkpoint(500),
     **ema,
   )
-  yield _case(
+  yield case(
     'decay-too-slow',
     'layers_plain/placeholder',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_PLAIN,
     decay=0.999,
     training='placeholder',
@@ -903,24 +903,24 @@ def _checkpoints():
     checkpoint=lambda: parts.checkpoint(500),
   )
   # num_updates: the decay is (1 + n) / (10 + n) while that is the smaller.
-  yield _case(
+  yield case(
     '',
     'checkpoint/ema_with_num_updates',
-    _train_and,
+    train_and,
     norm=functools.partial(parts.ema_norm, num_updates=True),
     decay=0.999,
     checkpoint=lambda: parts.checkpoint(500),
     **ema,
   )
-  yield _case(
+  yield case(
     '',
     'checkpoint/without_global_step',
-    _train_and,
+    train_and,
     norm=parts.LAYERS_FUSED,
     saver=tf.train.Saver,
     checkpoint=lambda: parts.checkpoint(None),
   )
-  yield _case(
+  yield case(
     '', 'checkpoint/weight_average', _weight_average, way=parts.around_minimize
   )
 
@@ -946,8 +946,8 @@ def _evaluation():
   """tensorflow #6478: evaluation that takes the batch's statistics."""
   code = 'evaluation-by-batch-statistics'
   metrics = itertools.cycle((True, False))
-  for name, norm, resource in _styles(True, False):
-    yield _case(
+  for name, norm, resource in styles(True, False):
+    yield case(
       code,
       '%s/%s' % (name, _kind(resource)),
       _evaluate,
@@ -956,17 +956,17 @@ def _evaluation():
       resource=resource,
       metrics=next(metrics),
     )
-  yield _case(
+  yield case(
     code,
     'in_place/slim_fused',
     _evaluate,
     training='true',
     norm=parts.IN_PLACE['slim_fused'],
   )
-  yield _case(
+  yield case(
     code, 'moments', _evaluate, norm=parts.moments_norm, training='true'
   )
-  yield _case(
+  yield case(
     code,
     'fused',
     _evaluate,
@@ -974,7 +974,7 @@ def _evaluation():
     training='true',
     metrics=False,
   )
-  yield _case(
+  yield case(
     code,
     'with_saver',
     _evaluate,
@@ -982,7 +982,7 @@ def _evaluation():
     training='true',
     saver=tf.train.Saver,
   )
-  yield _case(code, 'one_layer', _evaluate_one_layer)
+  yield case(code, 'one_layer', _evaluate_one_layer)
 
 
 def _evaluate_one_layer():
@@ -994,8 +994,8 @@ def _evaluate_one_layer():
 
 def _serving():
   """Evaluation and export graphs as they should be."""
-  for name, norm, resource in _styles(False, True):
-    yield _case(
+  for name, norm, resource in styles(False, True):
+    yield case(
       '',
       'evaluation/%s/%s' % (name, _kind(resource)),
       _evaluate,
@@ -1005,7 +1005,7 @@ def _serving():
     )
   for name in ('layers_fused', 'layers_plain', 'slim_fused', 'keras_fused'):
     norm = {**parts.NORMS, **parts.KERAS_NORMS}[name]
-    yield _case(
+    yield case(
       '',
       'serving/placeholder/' + name,
       _evaluate,
@@ -1013,7 +1013,7 @@ def _serving():
       training='placeholder',
       metrics=False,
     )
-    yield _case(
+    yield case(
       '',
       'serving/default_false/' + name,
       _evaluate,
@@ -1021,7 +1021,7 @@ def _serving():
       training='default_false',
       metrics=False,
     )
-  yield _case(
+  yield case(
     '',
     'serving/functional_if/layers_plain',
     _evaluate,
@@ -1030,10 +1030,10 @@ def _serving():
     metrics=False,
     functional=True,
   )
-  yield _case(
+  yield case(
     '', 'serving/ema', _evaluate, norm=parts.ema_norm, training='placeholder'
   )
-  yield _case(
+  yield case(
     '',
     'evaluation/weight_average',
     _evaluate,
@@ -1043,7 +1043,7 @@ def _serving():
       tf.train.ExponentialMovingAverage(0.99).variables_to_restore()
     ),
   )
-  yield _case(
+  yield case(
     '',
     'evaluation/checkpoint',
     _evaluate,
@@ -1052,8 +1052,8 @@ def _serving():
     saver=tf.train.Saver,
     checkpoint=lambda: parts.checkpoint(2000),
   )
-  yield _case('', 'evaluation/one_image', _evaluate_one_image)
-  yield _case('', 'evaluation/saliency', _saliency)
+  yield case('', 'evaluation/one_image', _evaluate_one_image)
+  yield case('', 'evaluation/saliency', _saliency)
 
 
 def _evaluate_one_image():
@@ -1074,29 +1074,29 @@ def _saliency():
 def _batch_sizes():
   """tensorflow #9796: one example, and other sorts of too few values."""
   dense = dict(network=parts.dense_network)
-  for name, norm, resource in _styles(True, False):
-    yield _case(
+  for name, norm, resource in styles(True, False):
+    yield case(
       'single-example',
       '%s/%s' % (name, _kind(resource)),
-      _train,
+      train,
       norm=norm,
       way=parts.around_minimize,
       batch=1,
       resource=resource,
     )
-  yield _case(
+  yield case(
     'single-example',
     'queue',
-    _train,
+    train,
     norm=parts.LAYERS_FUSED,
     way=parts.around_minimize,
     batch=1,
     source='queue',
   )
-  yield _case(
+  yield case(
     'single-example',
     'placeholder',
-    _train,
+    train,
     norm=parts.LAYERS_PLAIN,
     way=parts.around_minimize,
     batch=1,
@@ -1108,48 +1108,48 @@ def _batch_sizes():
     if name not in ('layers_fused', 'keras_fused', 'slim_fused')
   }
   for name, norm in plain.items():
-    yield _case(
+    yield case(
       'single-example',
       'dense/' + name,
-      _train,
+      train,
       norm=norm,
       way=parts.around_minimize,
       batch=1,
       **dense,
     )
-    yield _case(
+    yield case(
       'few-values',
       'dense_8/' + name,
-      _train,
+      train,
       norm=norm,
       way=parts.around_minimize,
       batch=8,
       **dense,
     )
-    yield _case(
+    yield case(
       '',
       'dense_64/' + name,
-      _train,
+      train,
       norm=norm,
       way=parts.around_minimize,
       batch=64,
       **dense,
     )
   for batch in (2, 15):
-    yield _case(
+    yield case(
       'few-values',
       'dense_%d/layers_plain' % batch,
-      _train,
+      train,
       norm=parts.LAYERS_PLAIN,
       way=parts.around_minimize,
       batch=batch,
       **dense,
     )
   for batch in (16, None):
-    yield _case(
+    yield case(
       '',
       'dense_%s/layers_plain' % batch,
-      _train,
+      train,
       norm=parts.LAYERS_PLAIN,
       way=parts.around_minimize,
       batch=batch,
@@ -1157,7 +1157,7 @@ def _batch_sizes():
     )
   for resource in (True, False):
     for name in ('layers_fused', 'layers_plain', 'slim_fused'):
-      yield _case(
+      yield case(
         'few-values',
         'pooled/%s/%s' % (name, _kind(resource)),
         _pooled,
@@ -1165,45 +1165,45 @@ def _batch_sizes():
         batch=8,
         resource=resource,
       )
-  yield _case('few-values', 'sequence', _sequence, batch=2, length=4)
-  yield _case('', 'sequence', _sequence, batch=4, length=8)
+  yield case('few-values', 'sequence', _sequence, batch=2, length=4)
+  yield case('', 'sequence', _sequence, batch=4, length=8)
   # 64 rows, but in groups of 4.
-  yield _case(
+  yield case(
     'few-values',
     'ghost',
-    _train,
+    train,
     batch=64,
     norm=functools.partial(parts.layers_norm, virtual_batch_size=4),
     way=parts.around_minimize,
     **dense,
   )
-  yield _case(
+  yield case(
     '',
     'ghost',
-    _train,
+    train,
     norm=functools.partial(parts.layers_norm, virtual_batch_size=4),
     way=parts.around_minimize,
   )
   # Two images of 8 x 8 have 128 values.
-  yield _case(
+  yield case(
     '',
     'two_images',
-    _train,
+    train,
     norm=parts.LAYERS_FUSED,
     way=parts.around_minimize,
     batch=2,
   )
   for training in ('true', 'placeholder'):
-    yield _case(
+    yield case(
       '',
       'unknown_batch/' + training,
-      _train,
+      train,
       norm=parts.LAYERS_FUSED,
       way=parts.around_minimize,
       batch=None,
       training=training,
     )
-  yield _case('', 'clip_of_16_frames', _clip)
+  yield case('', 'clip_of_16_frames', _clip)
 
 
 def _pooled(norm, batch):
@@ -1256,78 +1256,78 @@ def _axes():
     kind = '%s/%s' % ('fused' if fused else 'plain', _kind(resource))
     norm = functools.partial(parts.layers_norm, fused=fused)
     for training in ('true', 'placeholder')[: 1 + resource]:
-      yield _case(
+      yield case(
         code,
         'axis_1_nhwc/%s/%s' % (kind, training),
-        _train,
+        train,
         norm=functools.partial(norm, axis=1),
         training=training,
         way=parts.around_minimize,
         resource=resource,
       )
-    yield _case(
+    yield case(
       code,
       'axis_last_nchw/' + kind,
       _nchw,
       norm=functools.partial(norm, axis=-1),
       resource=resource,
     )
-    yield _case(
+    yield case(
       '',
       'axis_1_nchw/' + kind,
       _nchw,
       norm=functools.partial(norm, axis=1),
       resource=resource,
     )
-    yield _case(
+    yield case(
       '',
       'axis_3_nhwc/' + kind,
-      _train,
+      train,
       norm=functools.partial(norm, axis=3),
       way=parts.around_minimize,
       resource=resource,
     )
-    yield _case(
+    yield case(
       '',
       'axis_1_transposed/' + kind,
-      _train,
+      train,
       norm=functools.partial(_transposed, norm),
       way=parts.around_minimize,
       resource=resource,
     )
-  yield _case(
+  yield case(
     code,
     'axis_1_nhwc/keras',
-    _train,
+    train,
     way=parts.around_minimize,
     norm=functools.partial(parts.KERAS_PLAIN, axis=1),
   )
-  yield _case(
+  yield case(
     code,
     'nchw_of_nhwc/slim_fused',
-    _train,
+    train,
     norm=functools.partial(parts.SLIM_FUSED, data_format='NCHW'),
     way=parts.around_minimize,
   )
   # As many rows as channels: nothing but the convolution tells.
-  yield _case(
+  yield case(
     code,
     'axis_1_nhwc/square',
-    _train,
+    train,
     norm=functools.partial(parts.LAYERS_PLAIN, axis=1),
     way=parts.around_minimize,
     widths=(8, 8),
   )
-  yield _case(
+  yield case(
     '',
     'slim_nchw',
     _nchw,
     norm=functools.partial(parts.SLIM_FUSED, data_format='NCHW'),
   )
-  yield _case(
+  yield case(
     '',
     'axis_1_dense',
-    _train,
+    train,
     way=parts.around_minimize,
     norm=functools.partial(parts.LAYERS_PLAIN, axis=1),
     network=parts.dense_network,
@@ -1372,12 +1372,12 @@ def _decays():
   """affinelayer/pix2pix-tensorflow #126: momentum=0.1 means another thing."""
   optimizers = itertools.cycle(parts.OPTIMIZERS)
   code = 'decay-like-pytorch'
-  for name, norm, resource in _styles(True, False):
+  for name, norm, resource in styles(True, False):
     for training in ('true', 'placeholder'):
-      yield _case(
+      yield case(
         code,
         '%s/%s/%s' % (name, _kind(resource), training),
-        _train,
+        train,
         norm=norm,
         way=parts.around_minimize,
         decay=0.1,
@@ -1386,36 +1386,36 @@ def _decays():
         optimizer=next(optimizers),
       )
   for form in ('sub', 'add'):
-    yield _case(
+    yield case(
       code,
       'hand_' + form,
-      _train,
+      train,
       way=parts.around_minimize,
       norm=functools.partial(parts.hand_norm, form=form),
       decay=0.1,
     )
-  yield _case(
+  yield case(
     code,
     'ema',
-    _train,
+    train,
     norm=parts.ema_norm,
     way=parts.alone,
     decay=0.1,
     training='placeholder',
   )
-  yield _case(
+  yield case(
     code,
     'in_place/slim_fused',
-    _train,
+    train,
     decay=0.1,
     way=parts.alone,
     norm=parts.IN_PLACE['slim_fused'],
   )
   for name in ('layers_fused', 'layers_plain'):
-    yield _case(
+    yield case(
       code,
       'functional_if/' + name,
-      _train,
+      train,
       norm=parts.NORMS[name],
       way=parts.around_minimize,
       decay=0.2,
@@ -1423,25 +1423,25 @@ def _decays():
       functional=True,
     )
   for decay in (0.6, 0.9, 0.999):
-    yield _case(
+    yield case(
       '',
       'decay/%s' % decay,
-      _train,
+      train,
       norm=parts.LAYERS_FUSED,
       way=parts.around_minimize,
       decay=decay,
     )
   # 0.1 here is the rate, as PyTorch has it: a decay of 0.9.
   for form in ('pytorch', 'sub', 'add'):
-    yield _case(
+    yield case(
       '',
       'decay/hand_' + form,
-      _train,
+      train,
       way=parts.around_minimize,
       norm=functools.partial(parts.hand_norm, form=form),
       decay=0.9,
     )
-  yield _case('', 'decay/of_the_loss', _average_of_loss)
+  yield case('', 'decay/of_the_loss', _average_of_loss)
 
 
 def _average_of_loss():
@@ -1453,7 +1453,7 @@ def _average_of_loss():
     with tf.control_dependencies([train_op]):
       return average.apply([loss])
 
-  _train(parts.LAYERS_FUSED, averaged)
+  train(parts.LAYERS_FUSED, averaged)
 
 
 # Losses.
@@ -1461,10 +1461,10 @@ def _average_of_loss():
 
 def _loss_case(codes, name, loss, **kwargs):
   """A loss of (logits, integer labels) behind a healthy network."""
-  return _case(
+  return case(
     codes,
     name,
-    _train,
+    train,
     norm=parts.LAYERS_FUSED,
     way=parts.around_minimize,
     loss=loss,
@@ -1734,10 +1734,10 @@ def _steady_losses():
       tf.layers.dense(nn.softmax(z), parts.CLASSES), y
     ),
   )
-  yield _case('', 'loss/attention', _attention)
-  yield _case('', 'loss/gates', _gates)
-  yield _case('', 'loss/distillation', _distillation)
-  yield _case('', 'loss/log_of_the_input', _log_input)
+  yield case('', 'loss/attention', _attention)
+  yield case('', 'loss/gates', _gates)
+  yield case('', 'loss/distillation', _distillation)
+  yield case('', 'loss/log_of_the_input', _log_input)
 
 
 def _predictions_beside(logits, labels):
@@ -1801,28 +1801,28 @@ def _log_input():
 
 def _no_train_op():
   """Gradients that no op applies."""
-  for name, norm, resource in _styles(
+  for name, norm, resource in styles(
     True, False, norms={**parts.NORMS, 'in_place': parts.IN_PLACE['slim_fused']}
   ):
-    yield _case(
+    yield case(
       'no-train-op',
       '%s/%s' % (name, _kind(resource)),
-      _train,
+      train,
       norm=norm,
       resource=resource,
       way=lambda loss, _, opt: opt.compute_gradients(loss),
     )
-  yield _case(
+  yield case(
     'no-train-op',
     'keras',
-    _train,
+    train,
     norm=parts.KERAS_FUSED,
     way=lambda loss, _, opt: opt.compute_gradients(loss),
   )
-  yield _case(
+  yield case(
     'no-train-op',
     'clipped',
-    _train,
+    train,
     norm=parts.LAYERS_FUSED,
     way=lambda loss, updates, _: tf.clip_by_global_norm(
       tf.gradients(loss, tf.trainable_variables()), 1.0
@@ -1844,61 +1844,61 @@ def _ways_of_running():
     parts.by_hook,
   )
   for i, way in enumerate(ways):
-    for name, norm, resource in _styles(i % 2 == 0, i % 2 == 1):
-      yield _case(
+    for name, norm, resource in styles(i % 2 == 0, i % 2 == 1):
+      yield case(
         '',
         '%s/%s/%s' % (way.__name__, name, _kind(resource)),
-        _train,
+        train,
         norm=norm,
         way=way,
         resource=resource,
         widths=(4, 6),
         optimizer=next(optimizers),
       )
-  for name, norm, resource in _styles(False, True):
-    yield _case(
+  for name, norm, resource in styles(False, True):
+    yield case(
       '',
       'placeholder/%s/%s' % (name, _kind(resource)),
-      _train,
+      train,
       norm=norm,
       way=parts.around_minimize,
       training='placeholder',
       resource=resource,
     )
   for i, training in enumerate(('true', 'placeholder')):
-    for name, norm, resource in _styles(i == 0, i == 1, norms=parts.IN_PLACE):
-      yield _case(
+    for name, norm, resource in styles(i == 0, i == 1, norms=parts.IN_PLACE):
+      yield case(
         '',
         'in_place/%s/%s/%s' % (name, _kind(resource), training),
-        _train,
+        train,
         norm=norm,
         way=parts.alone,
         resource=resource,
         training=training,
       )
   for resource in (True, False):
-    yield _case(
+    yield case(
       '',
       'ema/in_cond/' + _kind(resource),
-      _train,
+      train,
       norm=parts.ema_norm,
       way=parts.alone,
       training='placeholder',
       resource=resource,
     )
-    yield _case(
+    yield case(
       '',
       'ema/outside/' + _kind(resource),
-      _train,
+      train,
       norm=functools.partial(parts.ema_norm, apply_in_cond=False),
       way=parts.around_minimize,
       training='placeholder',
       resource=resource,
     )
-    yield _case(
+    yield case(
       '',
       'hand_names/' + _kind(resource),
-      _train,
+      train,
       norm=functools.partial(
         parts.hand_norm, names=('first', 'second'), form='sub'
       ),
@@ -1906,59 +1906,59 @@ def _ways_of_running():
       resource=resource,
     )
   for name in ('layers_fused', 'layers_plain', 'slim_plain', 'hand'):
-    yield _case(
+    yield case(
       '',
       'functional_if/' + name,
-      _train,
+      train,
       norm=parts.NORMS[name],
       way=parts.around_minimize,
       training='placeholder',
       functional=True,
     )
-  yield _case(
+  yield case(
     '',
     'functional_if/ema',
-    _train,
+    train,
     norm=parts.ema_norm,
     way=parts.alone,
     training='placeholder',
     functional=True,
   )
   for default in ('default_false', 'default_true'):
-    yield _case(
+    yield case(
       '',
       default,
-      _train,
+      train,
       norm=parts.LAYERS_PLAIN,
       way=parts.around_minimize,
       training=default,
     )
-  yield _case('', 'model/keras', _keras_model, way=parts.around_minimize)
-  yield _case('', 'model/keras_group', _keras_model, way=parts.grouped)
-  yield _case('', 'while_loop', _loop_training, run=True)
-  yield _case(
+  yield case('', 'model/keras', _keras_model, way=parts.around_minimize)
+  yield case('', 'model/keras_group', _keras_model, way=parts.grouped)
+  yield case('', 'while_loop', _loop_training, run=True)
+  yield case(
     '', 'while_loop/functional', _loop_training, run=True, functional=True
   )
   for name in ('layers_fused', 'layers_plain'):
-    yield _case(
+    yield case(
       '',
       'float16/' + name,
-      _train,
+      train,
       norm=parts.NORMS[name],
       way=parts.around_minimize,
       dtype=tf.float16,
     )
   for source in ('random', 'queue', 'dataset'):
-    yield _case(
+    yield case(
       '',
       'input/' + source,
-      _train,
+      train,
       norm=parts.LAYERS_FUSED,
       way=parts.around_minimize,
       source=source,
     )
-  yield _case('', 'fetched_together', _fetched_together)
-  yield _case('', 'accumulated_gradients', _accumulated_gradients)
+  yield case('', 'fetched_together', _fetched_together)
+  yield case('', 'accumulated_gradients', _accumulated_gradients)
 
 
 def _fetched_together():
@@ -2000,10 +2000,10 @@ def _accumulated_gradients():
 def _optimizers():
   """Optimizers whose train op looks unlike the others."""
   for name in parts.OPTIMIZERS:
-    yield _case(
+    yield case(
       '',
       'optimizer/' + name,
-      _train,
+      train,
       norm=parts.LAYERS_FUSED,
       way=parts.around_minimize,
       optimizer=name,
@@ -2011,26 +2011,26 @@ def _optimizers():
   for resource in (True, False):
     kind = _kind(resource)
     for name in ('layers_fused', 'layers_plain'):
-      yield _case(
+      yield case(
         '',
         'optimizer/by_hand/%s/%s' % (name, kind),
-        _train,
+        train,
         norm=parts.NORMS[name],
         way=parts.by_hand,
         resource=resource,
       )
-    yield _case(
+    yield case(
       '',
       'optimizer/sync_replicas/' + kind,
-      _train,
+      train,
       norm=parts.LAYERS_FUSED,
       way=_sync,
       resource=resource,
     )
-    yield _case(
+    yield case(
       '',
       'optimizer/clipped/' + kind,
-      _train,
+      train,
       norm=parts.LAYERS_FUSED,
       way=_clipped,
       resource=resource,
@@ -2060,11 +2060,11 @@ def _clipped(loss, updates, optimizer):
 def _several_networks():
   """GANs: each train op owns the updates of its own network."""
   for resource in (True, False):
-    yield _case(
+    yield case(
       '', 'gan/' + _kind(resource), _gan, shared=False, resource=resource
     )
     # The discriminator's second call leaves its statistics alone.
-    yield _case(
+    yield case(
       '',
       'gan/first_call_only/' + _kind(resource),
       _gan,
@@ -2112,15 +2112,15 @@ def _gan(shared, generator_updates=True):
 
 def _several_calls():
   """Towers that share layers, of which one owns the updates."""
-  for name, norm, resource in _styles(True, False, keras=False):
-    yield _case(
+  for name, norm, resource in styles(True, False, keras=False):
+    yield case(
       '',
       'evaluation_tower/%s/%s' % (name, _kind(resource)),
       _evaluation_tower,
       norm=norm,
       resource=resource,
     )
-    yield _case(
+    yield case(
       '',
       'first_call_only/%s/%s' % (name, _kind(resource)),
       _siamese,
@@ -2129,8 +2129,8 @@ def _several_calls():
       first_only=True,
       resource=resource,
     )
-  yield _case('', 'extra_tower', _extra_tower)
-  yield _case('', 'towers/first_only', _towers, all_updates=False)
+  yield case('', 'extra_tower', _extra_tower)
+  yield case('', 'towers/first_only', _towers, all_updates=False)
 
 
 def _evaluation_tower(norm):
@@ -2159,41 +2159,45 @@ def _extra_tower():
 
 def _freezing():
   """A pretrained network whose statistics are to stay."""
-  for name, norm, resource in _styles(False, True, keras=False):
-    yield _case(
+  for name, norm, resource in styles(False, True, keras=False):
+    yield case(
       '',
       'frozen/%s/%s' % (name, _kind(resource)),
       _frozen,
       norm=norm,
       resource=resource,
     )
-  yield _case('', 'frozen/keras', _frozen, norm=parts.KERAS_FUSED)
+  yield case('', 'frozen/keras', _frozen, norm=parts.KERAS_FUSED)
   # The Keras layer of TensorFlow 2 takes trainable=False for training=False.
-  yield _case(
+  yield case(
     '',
     'frozen/keras_not_trainable',
-    _train,
+    train_and,
     way=parts.alone,
     norm=functools.partial(parts.KERAS_FUSED, trainable=False),
+    checkpoint=lambda: parts.checkpoint(2000),
   )
-  yield _case(
+  # The checkpoint tells it from a flag that was forgotten.
+  yield case(
     '',
     'frozen/fine_tuned',
-    _train,
+    train_and,
     norm=parts.LAYERS_FUSED,
     way=parts.alone,
     training='false',
+    checkpoint=lambda: parts.checkpoint(2000),
   )
-  yield _case(
+  yield case(
     '',
     'frozen/one_image',
-    _train,
+    train_and,
     norm=parts.LAYERS_FUSED,
     way=parts.alone,
     training='false',
     batch=1,
+    checkpoint=lambda: parts.checkpoint(2000),
   )
-  yield _case('', 'frozen/head_with_batch_norm', _frozen_with_head)
+  yield case('', 'frozen/head_with_batch_norm', _frozen_with_head)
 
 
 def _frozen(norm):
@@ -2231,19 +2235,19 @@ def _other_statistics():
     'instance_norm': _instance_norm,
     'group_norm': _group_norm,
   }
-  for name, norm, resource in _styles(False, True, norms=norms):
-    yield _case(
+  for name, norm, resource in styles(False, True, norms=norms):
+    yield case(
       '',
       '%s/%s' % (name, _kind(resource)),
       _mixed,
       norm=norm,
       resource=resource,
     )
-  yield _case('', 'layer_norm/one_image', _layer_norm_of_one_image)
-  yield _case('', 'weight_standardisation', _mixed, norm=_standardised_kernel)
-  yield _case('', 'minibatch_deviation', _mixed, norm=_batch_deviation)
-  yield _case('', 'moments_in_summary', _mixed, norm=_moments_in_summary)
-  yield _case('', 'reward_baseline', _reward_baseline)
+  yield case('', 'layer_norm/one_image', _layer_norm_of_one_image)
+  yield case('', 'weight_standardisation', _mixed, norm=_standardised_kernel)
+  yield case('', 'minibatch_deviation', _mixed, norm=_batch_deviation)
+  yield case('', 'moments_in_summary', _mixed, norm=_moments_in_summary)
+  yield case('', 'reward_baseline', _reward_baseline)
 
 
 def _layer_norm_of_one_image():
@@ -2254,6 +2258,8 @@ def _layer_norm_of_one_image():
   parts.alone(
     parts.cross_entropy(logits, labels), [], parts.OPTIMIZERS['sgd']()
   )
+  # Without it, a flag that was forgotten.
+  return Built(checkpoint=parts.checkpoint(2000))
 
 
 def _layer_norm(x, training, decay):
@@ -2323,7 +2329,7 @@ def _reward_baseline():
     'moving_mean', [], trainable=False, initializer=tf.zeros_initializer()
   )
   tf.assign(baseline, baseline * 0.9 + 0.1 * tf.placeholder(tf.float32, []))
-  _train(
+  train(
     parts.LAYERS_FUSED,
     parts.around_minimize,
     loss=lambda z, y: parts.cross_entropy(z, y) * (1.0 - baseline),
@@ -2333,10 +2339,10 @@ def _reward_baseline():
 def _unusual_layers():
   """Options of tf.layers.batch_normalization."""
   for fused in (True, False):
-    yield _case(
+    yield case(
       '',
       'renorm/%s' % ('fused' if fused else 'plain'),
-      _train,
+      train,
       way=parts.around_minimize,
       norm=functools.partial(
         parts.layers_norm,
@@ -2345,24 +2351,24 @@ def _unusual_layers():
         renorm_clipping={'rmax': 3.0, 'rmin': 0.3, 'dmax': 5.0},
       ),
     )
-  yield _case(
+  yield case(
     '',
     'ghost/groups_of_8',
-    _train,
+    train,
     way=parts.around_minimize,
     norm=functools.partial(parts.layers_norm, virtual_batch_size=8),
   )
-  yield _case(
+  yield case(
     '',
     'no_gamma',
-    _train,
+    train,
     way=parts.around_minimize,
     norm=functools.partial(parts.LAYERS_FUSED, scale=False),
   )
-  yield _case(
+  yield case(
     '',
     'no_gamma_and_beta/plain',
-    _train,
+    train,
     way=parts.around_minimize,
     norm=functools.partial(parts.LAYERS_PLAIN, scale=False, center=False),
   )

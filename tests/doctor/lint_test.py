@@ -8,13 +8,14 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import view as graph_view
-from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import hook as lint_hook
-from graph_resnet9.doctor.lint import rules as graph_lint
+from graph_resnet9.doctor.lint import kinds
+from graph_resnet9.doctor.lint import rules
 from graph_resnet9.doctor.measure import verdicts as judge
 from graph_resnet9.errors import UserError
 from tests import helpers
-from tests.doctor import corpus as doctor_corpus
+from tests.doctor import corpus
+from tests.doctor import corpus_phases
 
 
 def save(values, prefix):
@@ -82,8 +83,8 @@ def lint(case, folder):
     save(built.checkpoint, prefix)
   other, names = disguised(meta_graph)
   reports = (
-    graph_lint.lint_meta_graph(meta_graph, built.train_ops, prefix),
-    graph_lint.lint_meta_graph(
+    rules.lint_meta_graph(meta_graph, built.train_ops, prefix),
+    rules.lint_meta_graph(
       other, [names[name] for name in built.train_ops], prefix
     ),
   )
@@ -93,7 +94,7 @@ def lint(case, folder):
 class CorpusTest(absltest.TestCase):
   def test_every_fault_is_found_and_nothing_else(self):
     right = wrong = missed = 0
-    cases = doctor_corpus.cases()
+    cases = corpus.cases() + corpus_phases.cases()
     for case in cases:
       with tempfile.TemporaryDirectory() as folder:
         found, disguised_found = lint(case, folder)
@@ -119,14 +120,16 @@ class CorpusTest(absltest.TestCase):
 
   def test_every_code_stands_in_the_docs(self):
     text = (helpers.ROOT / 'docs' / 'doctor.md').read_text()
-    for code, kind in findings.KINDS.items():
+    for code, kind in kinds.KINDS.items():
       self.assertIn('| `%s` | %s |' % (code, kind.severity), text)
     for code in judge.TITLES:
       self.assertIn('| `%s` |' % code, text)
 
   def test_every_code_has_a_faulty_graph(self):
-    codes = set().union(*(case.codes for case in doctor_corpus.cases()))
-    self.assertSetEqual(codes, set(findings.KINDS))
+    codes = set().union(
+      *(case.codes for case in corpus.cases() + corpus_phases.cases())
+    )
+    self.assertSetEqual(codes, set(kinds.KINDS))
 
 
 def training_graph(run_updates=True, decay=0.9):
@@ -149,27 +152,27 @@ class LintTest(absltest.TestCase):
       tf.train.GradientDescentOptimizer(0.1).minimize(
         tf.reduce_sum(tf.trainable_variables()[0]), name='other'
       )
-      self.assertEmpty(graph_lint.lint_graph(graph).findings)
-      self.assertEmpty(graph_lint.lint_graph(graph, [updated.name]).findings)
+      self.assertEmpty(rules.lint_graph(graph).findings)
+      self.assertEmpty(rules.lint_graph(graph, [updated.name]).findings)
       # This one does not pass through the layer.
-      self.assertEmpty(graph_lint.lint_graph(graph, ['other']).findings)
+      self.assertEmpty(rules.lint_graph(graph, ['other']).findings)
 
   def test_unknown_train_op(self):
     with tf.Graph().as_default() as graph:
       training_graph()
       with self.assertRaisesRegex(UserError, '--train_op=nil: no op'):
-        graph_lint.lint_graph(graph, ['nil'])
+        rules.lint_graph(graph, ['nil'])
 
   def test_no_batch_norm(self):
     with tf.Graph().as_default() as graph:
       tf.constant(1)
       with self.assertRaisesRegex(UserError, 'no batch normalisation'):
-        graph_lint.lint_graph(graph)
+        rules.lint_graph(graph)
 
   def test_finding_says_what_where_why_and_how(self):
     with tf.Graph().as_default() as graph:
       training_graph(run_updates=False)
-      report = graph_lint.lint_graph(graph)
+      report = rules.lint_graph(graph)
     (finding,) = report.findings
     self.assertEqual(
       finding.variables,
@@ -199,7 +202,7 @@ class LintTest(absltest.TestCase):
       meta_graph = tf.train.export_meta_graph(graph=graph)
     for node in meta_graph.graph_def.node:
       node.attr.pop('_output_shapes', None)
-    codes = [f.code for f in graph_lint.lint_meta_graph(meta_graph).findings]
+    codes = [f.code for f in rules.lint_meta_graph(meta_graph).findings]
     self.assertEqual(codes, ['single-example'])
 
   def test_a_damaged_constant_is_named(self):
@@ -210,7 +213,7 @@ class LintTest(absltest.TestCase):
       if node.op == 'Const':
         node.attr['value'].tensor.dtype = 99
     with self.assertRaisesRegex(UserError, 'damaged graph: .*99'):
-      graph_lint.lint_meta_graph(meta_graph)
+      rules.lint_meta_graph(meta_graph)
 
   def test_an_op_that_is_not_registered_does_not_matter(self):
     with tf.Graph().as_default() as graph:
@@ -220,7 +223,7 @@ class LintTest(absltest.TestCase):
       n for n in meta_graph.graph_def.node if n.op == 'RandomStandardNormal'
     ][:1]
     node.op = 'NoSuchOp'
-    codes = [f.code for f in graph_lint.lint_meta_graph(meta_graph).findings]
+    codes = [f.code for f in rules.lint_meta_graph(meta_graph).findings]
     self.assertEqual(codes, ['updates-not-run'])
 
 
@@ -240,7 +243,7 @@ class CheckpointTest(absltest.TestCase):
         values['batch_normalization/moving_' + name][:] = value
       save(values, prefix)
       return [
-        f.code for f in graph_lint.lint_graph(graph, checkpoint=prefix).findings
+        f.code for f in rules.lint_graph(graph, checkpoint=prefix).findings
       ]
 
   def test_what_is_left_of_the_initial_values(self):

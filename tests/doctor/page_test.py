@@ -9,8 +9,8 @@ from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import program
-from graph_resnet9.doctor.lint import rules as graph_lint
+from graph_resnet9.doctor.graph import decoding
+from graph_resnet9.doctor.lint import rules
 from graph_resnet9.doctor.measure import diagnosis
 from graph_resnet9.doctor.measure import recalibration
 from graph_resnet9.doctor.measure import sessions
@@ -55,8 +55,8 @@ class SessionTest(absltest.TestCase):
     prefix = os.path.join(self.dir, 'model.ckpt-%d' % STEPS)
     self.assertLess(self.say(self.patient.evaluate, prefix, self.images), 40)
 
-    report = graph_lint.lint_meta_graph(
-      program.read_meta_graph(prefix + '.meta'), checkpoint=prefix
+    report = rules.lint_meta_graph(
+      decoding.read(prefix + '.meta')[1], checkpoint=prefix
     )
     self.assertEqual([f.code for f in report.findings], ['updates-not-run'])
 

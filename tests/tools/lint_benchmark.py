@@ -16,8 +16,8 @@ import time
 
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import program
-from graph_resnet9.doctor.lint import rules as graph_lint
+from graph_resnet9.doctor.graph import decoding
+from graph_resnet9.doctor.lint import rules
 
 SIZES = (12500, 25000, 50000, 100000)
 
@@ -61,9 +61,9 @@ def check(path):
   """Prints ops, layers, findings, seconds, and memory beyond the start."""
   before = peak_memory()
   start = time.perf_counter()
-  meta_graph = program.read_meta_graph(path)
+  _, meta_graph = decoding.read(path)
   read = time.perf_counter()
-  report = graph_lint.lint_meta_graph(meta_graph)
+  report = rules.lint_meta_graph(meta_graph)
   done = time.perf_counter()
   after = peak_memory()
   print(

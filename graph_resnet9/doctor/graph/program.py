@@ -1,6 +1,5 @@
 """What a static check is given: a graph, and what its collections say."""
 
-import os
 from typing import Any
 from typing import FrozenSet
 from typing import NamedTuple
@@ -10,13 +9,12 @@ from typing import Tuple
 from google.protobuf import message
 import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import variable_pb2
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
+from graph_resnet9.doctor.graph import shapes
+from graph_resnet9.doctor.graph import variables
+from graph_resnet9.doctor.graph import verify
 from graph_resnet9.doctor.graph import view as graph_view
-from graph_resnet9.errors import UserError
-
-_SAVED_MODEL = 'saved_model.pb'
 
 
 class Program(NamedTuple):
@@ -64,31 +62,39 @@ def of_graph(graph, saver=None):
 
 def of_meta_graph(meta_graph):
   """Program of a MetaGraphDef; raises ValueError if its nodes do not link."""
+  # To read a key that is not there would make it.
+  collections = dict(meta_graph.collection_def)
+  empty = type(meta_graph).CollectionDefEntry().value
   try:
     names = {
       key: [
         variable_pb2.VariableDef.FromString(value).variable_name
-        for value in meta_graph.collection_def[key].bytes_list.value
+        for value in collections.get(key, empty).bytes_list.value
       ]
       for key in (tf.GraphKeys.TRAINABLE_VARIABLES, tf.GraphKeys.GLOBAL_STEP)
     }
   except message.DecodeError:
     raise ValueError('its collections hold no variables') from None
-  names[tf.GraphKeys.TRAIN_OP] = meta_graph.collection_def[
-    tf.GraphKeys.TRAIN_OP
-  ].node_list.value
+  names[tf.GraphKeys.TRAIN_OP] = collections.get(
+    tf.GraphKeys.TRAIN_OP, empty
+  ).node_list.value
   graph_def = meta_graph.graph_def
   if meta_graph.meta_info_def.stripped_default_attrs:
     graph_def = _with_defaults(graph_def)
-  return _program(
-    _with_shapes(graph_def),
+  found = _program(
+    graph_def,
     names,
     [meta_graph.saver_def] if meta_graph.HasField('saver_def') else [],
   )
+  if variables.are_named(meta_graph):
+    return found
+  return found._replace(trainable=frozenset(variables.trainable(found.view)))
 
 
 def _program(graph_def, names, saver_defs):
   view = graph_view.GraphView(graph_def)
+  verify.inputs(view)
+  shapes.infer(view)
 
   def nodes(found):
     return tuple(node for node in map(view.find, found) if node)
@@ -119,19 +125,6 @@ def _with_defaults(graph_def):
       if attr.HasField('default_value') and attr.name not in node.attr:
         node.attr[attr.name].CopyFrom(attr.default_value)
   return filled
-
-
-def _with_shapes(graph_def):
-  """The GraphDef with shapes inferred, if it has none and they can be."""
-  if any('_output_shapes' in node.attr for node in graph_def.node):
-    return graph_def
-  try:
-    with tf.Graph().as_default() as graph:
-      tf.import_graph_def(graph_def, name='')
-    return graph.as_graph_def(add_shapes=True)
-  # An op that is not registered: checked without shapes.
-  except (ValueError, KeyError, tf.errors.OpError):
-    return graph_def
 
 
 def checkpoint_names(program):
@@ -168,76 +161,3 @@ def checkpoint_slices(program):
           for r in ranges
         )
   return found
-
-
-def read_graph(path):
-  """The MetaGraphDef of a .meta file or of a SavedModel.
-
-  Args:
-    path: of the file; or the directory of a SavedModel, or saved_model.pb in
-      it. Of several graphs there the one for serving is taken.
-  Raises:
-    UserError: no such file, or not one of these, or a damaged one.
-  """
-  inside = os.path.join(path, _SAVED_MODEL)
-  if os.path.isdir(path) and os.path.exists(inside):
-    path = inside
-  if os.path.basename(path) != _SAVED_MODEL:
-    return read_meta_graph(path)
-  graphs = list(_read(path, saved_model_pb2.SavedModel).meta_graphs)
-  if len(graphs) > 1:
-    graphs = [
-      graph
-      for graph in graphs
-      if tf.saved_model.tag_constants.SERVING in graph.meta_info_def.tags
-    ]
-  if len(graphs) != 1 or not graphs[0].graph_def.node:
-    raise UserError(
-      '--meta_graph=%s: a SavedModel without a graph for serving' % path
-    )
-  return graphs[0]
-
-
-def read_meta_graph(path):
-  """The MetaGraphDef of a .meta file.
-
-  Raises:
-    UserError: no such file, a SavedModel or something else, or a damaged one.
-  """
-  if os.path.isdir(path):
-    raise UserError(
-      '--meta_graph=%s: a directory%s; give the .meta file that tf.train.'
-      'Saver writes beside a checkpoint'
-      % (
-        path,
-        ' with a SavedModel'
-        if os.path.exists(os.path.join(path, _SAVED_MODEL))
-        else '',
-      )
-    )
-  if os.path.basename(path).startswith(_SAVED_MODEL):
-    raise UserError(
-      '--meta_graph=%s: a SavedModel; give the .meta file that '
-      'tf.train.Saver writes beside a checkpoint' % path
-    )
-  meta_graph = _read(path, tf.MetaGraphDef)
-  if not meta_graph.graph_def.node:
-    raise UserError(
-      '--meta_graph=%s: no graph in this file; give the .meta '
-      'file that tf.train.Saver writes' % path
-    )
-  return meta_graph
-
-
-def _read(path, kind):
-  """The protocol buffer in a file; raises UserError."""
-  try:
-    with open(path, 'rb') as f:
-      return kind.FromString(f.read())
-  except OSError as e:
-    raise UserError('--meta_graph=%s: %s' % (path, e.strerror)) from None
-  except message.DecodeError:
-    raise UserError(
-      '--meta_graph=%s: not a %s, or a truncated one; give a '
-      'whole file' % (path, kind.DESCRIPTOR.name)
-    ) from None

@@ -57,6 +57,8 @@ _CALLS = {
   'StatefulPartitionedCall': (('f',), 0),
 }
 _MAX_DEPTH = 32  # Of calls in calls: functions may call themselves.
+# Values of a constant of which a file holds only the first few.
+_MOST_PADDED = 1 << 20
 
 
 class Node:
@@ -66,9 +68,20 @@ class Node:
     {'call': the Node that calls it, 'branch': which of its functions}.
   results: for a calling op a list a branch, of what the branch returns; else
     empty.
+  shapes, sizes: of its outputs, and those that it is a vector of, where
+    shapes.py has found them; else None.
   """
 
-  __slots__ = ('name', 'op', 'attr', 'inputs', 'controls', 'results')
+  __slots__ = (
+    'name',
+    'op',
+    'attr',
+    'inputs',
+    'controls',
+    'results',
+    'shapes',
+    'sizes',
+  )
 
   def __init__(self, name, op, attr):
     self.name = name
@@ -77,6 +90,8 @@ class Node:
     self.inputs = []
     self.controls = []
     self.results = []
+    self.shapes = None
+    self.sizes = None
 
   def __repr__(self):
     return '%s (%s)' % (self.name, self.op)
@@ -294,32 +309,63 @@ def constant(tensor):
   values = [source.node for source in sources(tensor)]
   if len(values) != 1 or values[0].op != 'Const':
     return None
+  proto = values[0].attr['value'].tensor
+  size = sizes(proto.tensor_shape)
   try:
-    return np.asarray(tf.make_ndarray(values[0].attr['value'].tensor))
-  except TypeError as e:  # A type that there is not.
+    if size is None or None in size:
+      raise ValueError('a constant without a size')
+    # One value stands for all of them: it takes no memory.
+    if size and _stored(proto) == 1 and not proto.tensor_content:
+      single = tf.make_ndarray(_scalar(proto))
+      return np.broadcast_to(single, size)
+    count = 1
+    for n in size:
+      count *= n
+    if count > _MOST_PADDED and not proto.tensor_content:
+      raise ValueError('%d values, of which few are there' % count)
+    return np.asarray(tf.make_ndarray(proto))
+  # A type that there is not, bytes that are too few, sizes without bound.
+  except (TypeError, ValueError, OverflowError) as e:
     raise ValueError('%s: %s' % (values[0].name, e)) from None
+
+
+def _stored(proto):
+  """How many values a TensorProto holds one by one."""
+  return sum(
+    len(value)
+    for field, value in proto.ListFields()
+    if field.name.endswith('_val')
+  )
+
+
+def _scalar(proto):
+  copy = type(proto)()
+  copy.CopyFrom(proto)
+  copy.ClearField('tensor_shape')
+  return copy
 
 
 def shape(tensor):
   """A list of sizes, None where unknown; None if not even the rank is known.
 
-  Read from the attributes that Saver writes (add_shapes=True).
+  Read from the attributes that Saver writes (add_shapes=True), or found by
+  shapes.infer.
   """
   node = tensor.node
   while node.op == '_Arg':
     tensor = node.inputs[0]
     node = tensor.node
   if node.op in VARIABLE_OPS:
-    value = node.attr['shape'].shape
-  elif '_output_shapes' in node.attr:
-    shapes = node.attr['_output_shapes'].list.shape
-    if tensor.index >= len(shapes):
-      return None
-    value = shapes[tensor.index]
-  elif node.op in ('Switch', 'Identity') and node.inputs:
-    return shape(node.inputs[0])
-  else:
+    return sizes(node.attr['shape'].shape)
+  if '_output_shapes' in node.attr:
+    known = node.attr['_output_shapes'].list.shape
+    return sizes(known[tensor.index]) if tensor.index < len(known) else None
+  known = node.shapes or ()
+  return known[tensor.index] if tensor.index < len(known) else None
+
+
+def sizes(proto):
+  """A list of sizes of a TensorShapeProto, as of `shape`."""
+  if proto.unknown_rank:
     return None
-  if value.unknown_rank:
-    return None
-  return [None if size.size < 0 else size.size for size in value.dim]
+  return [None if size.size < 0 else size.size for size in proto.dim]

@@ -2,21 +2,15 @@
 
 import functools
 import math
-import re
 from typing import Any
 from typing import List
 from typing import NamedTuple
 
+from graph_resnet9.doctor.graph import variables as variables_lib
 from graph_resnet9.doctor.graph import view as graph_view
 from graph_resnet9.doctor.layers import normalisations as sites_lib
 from graph_resnet9.doctor.layers import updates as updates_lib
 from graph_resnet9.errors import UserError
-
-# Ops by which optimizers change variables, or hand gradients to who does.
-_APPLIES = re.compile(
-  r'(Resource)?(Sparse)?Apply[A-Z].*|'
-  r'(Resource|Sparse)?AccumulatorApplyGradient'
-)
 
 
 class Layer(NamedTuple):
@@ -108,7 +102,7 @@ class Anatomy:
     found.update(
       (node, None)
       for node in self.view.nodes.values()
-      if _APPLIES.fullmatch(node.op)
+      if variables_lib.APPLIES.fullmatch(node.op)
     )
     by_hand = [
       node

@@ -38,7 +38,20 @@ _LOGITS_LOSSES = (
   'SoftmaxCrossEntropyWithLogits',
   'SparseSoftmaxCrossEntropyWithLogits',
 )
-_LINEAR = ('MatMul', 'BiasAdd', 'Conv2D', 'BatchMatMulV2', 'BatchMatMul')
+_PRODUCTS = ('MatMul', 'Conv2D', 'BatchMatMulV2', 'BatchMatMul')
+# Between a variable and the product that it is a factor of.
+_OF_WEIGHTS = (
+  'Mul',
+  'RealDiv',
+  'Sub',
+  'Transpose',
+  'Rsqrt',
+  'FakeQuantWithMinMaxVars',
+  'FakeQuantWithMinMaxArgs',
+  'Dequantize',
+  'GatherV2',
+  'ResourceGather',
+)
 _MAX_WALK = 60
 
 
@@ -151,15 +164,38 @@ def _is_probability(tensor):
 def _is_linear(tensor):
   nodes = [source.node for source in _unclipped(tensor)]
   return bool(nodes) and all(
-    node.op in _LINEAR
-    or node.op in ('Add', 'AddV2')
+    _is_layer(node)
+    or node.op in ('Add', 'AddV2', 'BiasAdd')
     and any(
-      source.node.op in _LINEAR
+      _is_layer(source.node)
       for term in node.inputs
       for source in graph_view.sources(term)
     )
     for node in nodes
   )
+
+
+def _is_layer(node):
+  """Whether it is a product with weights, and not of two probabilities."""
+  return node.op in _PRODUCTS and any(_is_weights(t) for t in node.inputs[:2])
+
+
+def _is_weights(tensor):
+  """Whether a tensor is made of variables or constants alone."""
+  seen, waiting, found = set(), [tensor], False
+  while waiting and len(seen) < _MAX_WALK:
+    for source in graph_view.sources(waiting.pop()):
+      node = source.node
+      if source in seen:
+        continue
+      seen.add(source)
+      if node.op in graph_view.VARIABLE_OPS or node.op == 'Const':
+        found = True
+      elif node.op in _OF_WEIGHTS:
+        waiting += node.inputs
+      else:
+        return False
+  return found
 
 
 def _sigmoid_logits(tensor):

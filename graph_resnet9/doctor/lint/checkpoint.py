@@ -1,11 +1,14 @@
 """Static check of a checkpoint beside its graph: are the statistics in it?"""
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import program as program_lib
 from graph_resnet9.doctor.graph import view as graph_view
 from graph_resnet9.doctor.lint import findings
-from graph_resnet9.doctor.measure import verdicts as judge
+from graph_resnet9.doctor.lint import normalising
+from graph_resnet9.doctor.lint import states as states_lib
+from graph_resnet9.doctor.measure import verdicts
 from graph_resnet9.errors import UserError
 
 
@@ -23,53 +26,50 @@ def statistics(found, prefix, explained):
   values = open_reader(prefix, program)
   keys = program_lib.checkpoint_names(program)
   step_name = program.global_step or tf.GraphKeys.GLOBAL_STEP
-  step = (
-    int(values.get_tensor(step_name)) if values.has_tensor(step_name) else None
-  )
-  lacking, initial, slow = [], [], []
+  step = _step(values, step_name)
+  trained = states_lib.trained_variables(found) if found.steps else ()
+  lacking, initial, unseen, slow, broken = [], [], [], [], []
   for layer in found.layers:
-    if found.steps and not found.trained_sites(layer):
-      continue  # Frozen, in training as in evaluation.
+    by_batch = not found.steps or found.trained_sites(layer)
+    at_start = []
     for k, v in enumerate(layer.stored):
-      if v.name in explained:
-        continue
       key = keys.get(v.name, v.name)
       if not values.has_tensor(key):
-        lacking.append(v)
+        if by_batch and v.name not in explained:
+          lacking.append(v)
         continue
-      value = values.get_tensor(key)
+      value = np.asarray(values.get_tensor(key))
+      if _is_broken(value, k >= len(layer.means)):
+        broken.append((v, value))
+        continue
       # tf.train.ExponentialMovingAverage begins with 0 for a variance, too.
-      at_start = (0,) if k < len(layer.means) else (0, 1)
-      if step != 0 and any((value == x).all() for x in at_start):
-        initial.append((layer, v))
-        continue
-      left = found.initial_share(layer, v, step) if step else None
-      if left is not None and left > judge.MOST_INITIAL:
-        slow.append(
-          (
-            left,
-            next(
-              u
-              for u in layer.updates
-              if u.variable is v and u.node in found.reached
-            ),
-          )
-        )
+      starts = (0,) if k < len(layer.means) else (0, 1)
+      if step != 0 and any((value == x).all() for x in starts):
+        at_start.append(v)
+      elif by_batch and v.name not in explained:
+        left = found.initial_share(layer, v, step) if step else None
+        if left is not None and left > verdicts.MOST_INITIAL:
+          slow.append((left, _update(found, layer, v)))
+    # A mean can be 0 by right: of a layer all must be initial.
+    if at_start and len(at_start) == len(layer.stored):
+      if _saw_no_batch(found, layer, trained):
+        unseen += at_start
+      elif by_batch:
+        initial += [v for v in at_start if v.name not in explained]
+  if broken:
+    yield findings.of(
+      'statistics-not-finite',
+      (),
+      [v for v, _ in broken],
+      '%s of %s' % (_worst(broken[0][1]), broken[0][0].name),
+    )
   if lacking:
     yield findings.of('checkpoint-lacks-statistics', (), lacking)
-  # A mean can be 0 by right: of a layer all must be initial.
-  whole = [
-    v
-    for layer, v in initial
-    if sum(other is layer for other, _ in initial) == len(layer.stored)
-  ]
-  if whole:
-    yield findings.of(
-      'statistics-still-initial',
-      (),
-      whole,
-      'step %s' % ('unknown' if step is None else step),
-    )
+  at_step = 'step %s' % ('unknown' if step is None else step)
+  if unseen:
+    yield findings.of('trained-by-initial-statistics', (), unseen, at_step)
+  if initial:
+    yield findings.of('statistics-still-initial', (), initial, at_step)
   if slow:
     left, update = max(slow, key=lambda pair: pair[0])
     yield findings.of(
@@ -79,6 +79,56 @@ def statistics(found, prefix, explained):
       'decay %.4g, %d steps: %.0f%% of the '
       'initial values are left' % (update.decay, step, 100 * left),
     )
+
+
+def _step(values, name):
+  """Training steps taken, or None."""
+  if not values.has_tensor(name):
+    return None
+  step = np.asarray(values.get_tensor(name))
+  return int(step) if step.size == 1 and step.dtype.kind in 'iu' else None
+
+
+def _is_broken(value, of_variance):
+  if value.dtype.kind in 'iub?':
+    return False
+  value = value.astype(np.float64)
+  return not np.isfinite(value).all() or (of_variance and (value < 0).any())
+
+
+def _worst(value):
+  value = value.astype(np.float64).reshape(-1)
+  broken = ~np.isfinite(value)
+  if broken.any():
+    return '%d of %d values not finite, the first' % (broken.sum(), value.size)
+  return '%d of %d values below 0, down to %.3g, the first' % (
+    (value < 0).sum(),
+    value.size,
+    value.min(),
+  )
+
+
+def _update(found, layer, variable):
+  return next(
+    u
+    for u in layer.updates
+    if u.variable is variable and u.node in found.reached
+  )
+
+
+def _saw_no_batch(found, layer, trained):
+  """Whether initial statistics are what every step normalised a layer by.
+
+  So it is where no step could do anything else; and where the phase is fed or
+  set, and no update was ever run that runs when it is True.
+  """
+  if normalising.never_by_the_batch(found, layer, trained):
+    return True
+  return (
+    states_lib.scale_is_trained(layer, trained)
+    and any(s.choice for s in states_lib.used_sites(found, layer))
+    and any(u.node in found.reached for u in layer.updates)
+  )
 
 
 def open_reader(prefix, program):

@@ -10,7 +10,9 @@ from typing import Tuple
 
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9.doctor.graph import decoding
 from graph_resnet9.doctor.graph import program as program_lib
+from graph_resnet9.doctor.graph import variables
 from graph_resnet9.doctor.layers import anatomy as anatomy_lib
 from graph_resnet9.doctor.lint import checkpoint as lint_checkpoint
 from graph_resnet9.doctor.measure import feeds
@@ -60,17 +62,17 @@ def of_graph(graph, init_feed):
 
 
 def of_meta_graph(path, feed):
-  """Runnable of a .meta file.
+  """Runnable of a file with a graph.
 
   Args:
-    path: of the file.
+    path: of the file, as of decoding.read.
     feed: 'module:function' or ''. The module is imported before the graph, so
       that it can load the libraries of custom ops.
   Raises:
     UserError: the file or the function cannot be used.
   """
   function = feeds.function(feed) if feed else None
-  meta_graph = program_lib.read_meta_graph(path)
+  _, meta_graph = decoding.read(path, training=True)
   losses = ()
   if tf.GraphKeys.LOSSES in meta_graph.collection_def:
     losses = tuple(
@@ -78,6 +80,7 @@ def of_meta_graph(path, feed):
     )
   try:
     anatomy = anatomy_lib.Anatomy(program_lib.of_meta_graph(meta_graph))
+    variables.name_them(meta_graph, anatomy.view)
     graph = imported(meta_graph)
   except (ValueError, KeyError, tf.errors.OpError) as e:
     reason = feeds.line(e)
@@ -86,13 +89,9 @@ def of_meta_graph(path, feed):
         '%s; load its library in the module of --feed'
         % (reason.partition('. ')[0])
       )
-    raise UserError(
-      '--meta_graph=%s: cannot be imported: %s' % (path, reason)
-    ) from None
+    raise UserError('%s: cannot be imported: %s' % (path, reason)) from None
   if not anatomy.layers:
-    raise UserError(
-      '--meta_graph=%s: no batch normalisation in this graph' % path
-    )
+    raise UserError('%s: no batch normalisation in this graph' % path)
   return Runnable(graph, anatomy, {}, function, losses)
 
 

@@ -1,0 +1,145 @@
+"""Rules on what layers normalise by, and on what is kept of it."""
+
+from graph_resnet9.doctor.graph import program as program_lib
+from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.lint import findings
+from graph_resnet9.doctor.lint import restoring
+from graph_resnet9.doctor.lint import running
+from graph_resnet9.doctor.lint import states as states_lib
+from graph_resnet9.doctor.lint.states import Updates
+
+# Fewer values than this a statistic is an estimate of no use: the standard
+# deviation of 16 is off by a sixth.
+FEW_VALUES = 16
+# PyTorch's momentum is 0.1, TensorFlow's decays are 0.9 and more.
+LEAST_DECAY = 0.5
+
+
+def never(found, states):
+  """Layers whose gamma and beta are trained, and that never see a batch."""
+  trained = states_lib.trained_variables(found) if found.steps else ()
+  layers = [
+    state.layer
+    for state in states
+    if state.updates is Updates.NOT_TRAINED
+    and never_by_the_batch(found, state.layer, trained)
+  ]
+  if not layers:
+    return
+  stored = [v for layer in layers for v in layer.stored]
+  unused = running.unused_flags(found.view)
+  detail = ['nothing uses the placeholder ' + node.name for node in unused[:1]]
+  code = 'never-by-the-batch'
+  if not restoring.may_be_restored(found, stored):
+    code = 'trained-by-initial-statistics'
+    detail.append('nothing in the graph sets them')
+  yield findings.of(
+    code,
+    [s.node for layer in layers for s in states_lib.used_sites(found, layer)],
+    stored,
+    '; '.join(detail),
+  )
+
+
+def never_by_the_batch(found, layer, trained):
+  """Whether a step trains a layer that normalises by what nothing updates.
+
+  Args:
+    found: anatomy.Anatomy. layer: anatomy.Layer of it.
+    trained: as of states.trained_variables.
+  """
+  return (
+    bool(layer.stored)
+    and bool(states_lib.used_sites(found, layer))
+    and not found.trained_sites(layer)
+    and states_lib.scale_is_trained(layer, trained)
+    and not any(u.node in found.reached for u in layer.updates)
+  )
+
+
+def unused_flag(found, states):
+  """A placeholder for the phase that nothing uses, and nothing else is said."""
+  sites = [s for state in states for s in state.layer.sites]
+  decided = all(s.by_batch and not s.choice for s in sites)
+  fine = all(
+    state.updates in (Updates.ALL, Updates.NOT_TRAINED) for state in states
+  )
+  unused = running.unused_flags(found.view) if decided and fine else ()
+  if unused:
+    yield findings.of('training-flag-unused', unused, ())
+
+
+def evaluation(found, states):
+  """Batch statistics where nothing is trained."""
+  if found.steps or found.gradients:
+    return
+  sites = [
+    site
+    for state in states
+    for site in state.layer.sites
+    if site.by_batch and site.decided
+  ]
+  if sites:
+    yield findings.of(
+      'evaluation-by-batch-statistics',
+      [site.node for site in sites],
+      [v for state in states for v in state.layer.stored],
+    )
+
+
+def values(found, states):
+  """Statistics of one example, or of few values."""
+  single, few = [], []
+  for site in (s for state in states if found.steps for s in state.sites):
+    size = graph_view.shape(site.x)
+    if not size:
+      continue
+    if size[0] == 1:
+      single.append(site)
+    elif site.values and site.values < FEW_VALUES:
+      few.append(site)
+  if single:
+    yield findings.of('single-example', [site.node for site in single], ())
+  if few:
+    yield findings.of(
+      'few-values',
+      [site.node for site in few],
+      (),
+      'down to %d' % min(site.values for site in few),
+    )
+
+
+def decays(found):
+  """Decays as of PyTorch's momentum."""
+  small = [
+    u
+    for layer in found.layers
+    for u in layer.updates
+    if u.decay is not None
+    and u.decay < LEAST_DECAY
+    and (u.node in found.reached or not found.steps)
+  ]
+  if small:
+    yield findings.of(
+      'decay-like-pytorch',
+      [u.node for u in small],
+      [u.variable for u in small],
+      'decay %.3g' % min(u.decay for u in small),
+    )
+
+
+def saver(found):
+  """Statistics that something changes, and the saver leaves out."""
+  saved = program_lib.checkpoint_names(found.program)
+  trainable = {node.name for node in found.program.trainable}
+  if not saved or not trainable & set(saved):
+    return
+  missing = [
+    v
+    for layer in found.layers
+    for v in layer.stored
+    if v.name not in saved
+    and (not found.steps or any(u.variable is v for u in layer.updates))
+  ]
+  if missing:
+    yield findings.of('statistics-not-saved', found.program.savers, missing)

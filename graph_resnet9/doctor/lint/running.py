@@ -1,0 +1,256 @@
+"""Rules on the updates of moving statistics: which run, when, how often."""
+
+from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.lint import findings
+from graph_resnet9.doctor.lint import states as states_lib
+from graph_resnet9.doctor.lint.states import Updates
+
+# From an update to the normalisation that waits for it, in Nodes.
+_MAX_WALK = 200
+_MERGES = ('Merge', 'RefMerge')
+_IN_LOOP = (
+  'with tf.control_dependencies(update_ops): y = tf.identity(y)  # in the body '
+  'of the loop, with the update ops made there: nothing outside of it can run '
+  'them; updates_collections=None does the same in slim'
+)
+
+
+def updates(found, states):
+  """Updates that no step runs, and layers that have none."""
+  if not found.steps:
+    by_batch = any(s.by_batch for state in states for s in state.layer.sites)
+    if found.gradients and by_batch:
+      yield findings.of('no-train-op', (), ())
+    return
+  left = [u for state in states for u in state.missing]
+  if left:
+    some_run = any(
+      state.updates in (Updates.ALL, Updates.PARTLY, Updates.BY_ANOTHER_TOWER)
+      for state in states
+    )
+    loops = states_lib.in_loops(found.view)
+    yield findings.of(
+      'updates-partly-run' if some_run else 'updates-not-run',
+      [u.node for u in left],
+      [u.variable for u in left],
+      mend=_IN_LOOP if all(u.node in loops for u in left) else '',
+    )
+  without = [state for state in states if state.updates is Updates.NONE]
+  if without:
+    unused = unused_flags(found.view)
+    yield findings.of(
+      'no-updates',
+      [site.node for state in without for site in state.sites],
+      [v for state in without for v in state.layer.stored],
+      'nothing uses the placeholder %s' % unused[0].name if unused else '',
+    )
+
+
+def unused_flags(view):
+  """Placeholders of one bool that nothing uses."""
+  return [
+    node
+    for node in view.nodes.values()
+    if node.op == 'Placeholder'
+    and node.attr['dtype'].type == 10  # DT_BOOL
+    and not graph_view.shape(graph_view.Tensor(node, 0))
+    and not view.consumers[node]
+  ]
+
+
+def in_cond(found):
+  """Update ops that the step depends on and that a branch may not run."""
+  view = found.view
+  merge = lambda node: node.op in _MERGES
+  live = view.ancestors(found.steps, stop=merge)
+  owners = {u.node: u for layer in found.layers for u in layer.updates}
+  conditional = [
+    owners[node] for node in live if node in owners and _switches(view, [node])
+  ]
+  if not conditional:
+    return
+  # A step that is in the branch itself is there on purpose.
+  without = _switches(view, found.steps, lambda node: node in owners)
+  inside = [u for u in conditional if not _switches(view, [u.node]) <= without]
+  if inside:
+    yield findings.of(
+      'updates-in-cond', [u.node for u in inside], [u.variable for u in inside]
+    )
+
+
+def _switches(view, nodes, stop=lambda node: False):
+  """Predicates that nodes die by: of Switches before any Merge, not loops."""
+  dead = view.ancestors(nodes, lambda node: stop(node) or node.op in _MERGES)
+  found = set()
+  for node in dead:
+    if node.op in ('Switch', 'RefSwitch'):
+      predicates = graph_view.sources(node.inputs[1])
+      if all(p.node.op != 'LoopCond' for p in predicates):
+        found.update(predicates)
+  return found
+
+
+def in_evaluation(found):
+  """Updates that run whichever branch a layer normalises by."""
+  always = []
+  for layer in found.layers:
+    for site in layer.sites:
+      if not site.choice or not site.by_batch:
+        continue
+      predicates = set(graph_view.sources(site.choice.predicate))
+      if all(p.node.op == 'Const' for p in predicates):
+        continue  # There is no evaluation in this graph.
+      always += [
+        update
+        for update in layer.updates
+        if update.decay is not None
+        and _waits_for(found.view, site.node, update.node)
+        and not predicates & _gates(found.view, update.node)
+        and not _depends_on(update.node.inputs[1], predicates)
+      ]
+  if always:
+    yield findings.of(
+      'updates-in-evaluation',
+      [u.node for u in always],
+      [u.variable for u in always],
+    )
+
+
+def _gates(view, node):
+  """Predicates of the branches of tf.cond, or of an If, that a node is in."""
+  found = _switches(view, [node])
+  # What an If gives back is outside of it.
+  inside = view.ancestors([node], lambda n: bool(n.results))
+  for argument in inside:
+    if argument.op == '_Arg' and argument.attr['branch'].endswith('_branch'):
+      call = argument.attr['call']
+      found.update(graph_view.sources(call.inputs[0]))
+  return found
+
+
+def _waits_for(view, node, other):
+  """Whether a node waits for another one, a few steps before."""
+  seen, waiting = {other}, [other]
+  while waiting and len(seen) < _MAX_WALK:
+    for consumer in view.consumers[waiting.pop(0)]:
+      if consumer is node:
+        return True
+      if consumer not in seen:
+        seen.add(consumer)
+        waiting.append(consumer)
+  return False
+
+
+def _depends_on(tensor, predicates):
+  """Whether one of predicates decides what a value near a tensor is."""
+  seen, waiting = set(), [tensor]
+  while waiting and len(seen) < _MAX_WALK:
+    at = waiting.pop(0)
+    if at in seen:
+      continue
+    seen.add(at)
+    node = at.node
+    chosen = (
+      node.inputs[1:2]
+      if node.op in ('Switch', 'RefSwitch')
+      else node.inputs[:1]
+      if node.op in ('Select', 'SelectV2', 'If', 'StatelessIf')
+      else ()
+    )
+    if at in predicates or any(
+      predicates & set(graph_view.sources(t)) for t in chosen
+    ):
+      return True
+    if node.op in _STATISTICS:
+      continue
+    waiting += node.inputs
+  return False
+
+
+_STATISTICS = ('Mean', 'Sum', 'FusedBatchNorm', 'FusedBatchNormV3')
+
+
+def several(found):
+  """Variables that several calls of a layer update in one step."""
+  by_variable = {}
+  for layer in found.layers:
+    for update in layer.updates:
+      if update.node in found.reached:
+        by_variable.setdefault(update.variable, []).append(update)
+  groups = [
+    group
+    for group in by_variable.values()
+    if len({update.site.node for update in group}) > 1
+  ]
+  towers = _parts_of_one_batch(found.view) if groups else []
+  groups = [g for g in groups if not any(_are_parts(g, t) for t in towers)]
+  if groups:
+    everything = [update for group in groups for update in group]
+    yield findings.of(
+      'several-updates-a-step',
+      [u.node for u in everything],
+      [u.variable for u in everything],
+      'up to %d a step' % max(map(len, groups)),
+    )
+
+
+def _parts_of_one_batch(view):
+  """What each part of a batch leads to, of all batches that are split.
+
+  Returns:
+    list of lists, one a batch, of a set of Nodes for each part.
+  """
+  parts = {}
+  for node in view.nodes.values():
+    if node.op in ('Split', 'SplitV'):
+      axis = graph_view.constant(node.inputs[0 if node.op == 'Split' else 2])
+      if axis is not None and axis.size == 1 and axis.item() == 0:
+        for consumer in view.consumers[node]:
+          for tensor in consumer.inputs:
+            if tensor.node is node:
+              parts.setdefault(node, {}).setdefault(tensor.index, []).append(
+                consumer
+              )
+    elif node.op in ('StridedSlice', 'Slice'):
+      size = graph_view.shape(node.inputs[0])
+      if size and len(size) > 1:
+        whole = node.inputs[0]
+        parts.setdefault(whole, {})[node] = [node]
+  return [
+    [view.descendants(starts) for starts in of_one.values()]
+    for of_one in parts.values()
+    if 1 < len(of_one) <= _MAX_TOWERS
+  ]
+
+
+_MAX_TOWERS = 64
+
+
+def _are_parts(group, parts):
+  """Whether updates are of different parts of one batch, each of one."""
+  owners = []
+  for node in {update.site.node for update in group}:
+    leading = [k for k, reached in enumerate(parts) if node in reached]
+    if len(leading) != 1:
+      return False
+    owners += leading
+  return len(set(owners)) == len(owners)
+
+
+def in_loops(found):
+  """Layers whose statistics all iterations of a loop update."""
+  loops = states_lib.in_loops(found.view)
+  if not loops or any(step in loops for step in found.steps):
+    return  # Nothing there, or a loop of training steps.
+  shared = [
+    u
+    for layer in found.layers
+    for u in layer.updates
+    if u.node in loops and u.site.node in loops and u.node in found.reached
+  ]
+  if shared and found.steps:
+    yield findings.of(
+      'statistics-shared-by-steps',
+      [u.node for u in shared],
+      [u.variable for u in shared],
+    )
