@@ -78,7 +78,8 @@ def main(paths=()):
   checked, unread = [], []
   for path in named:
     try:
-      checked.append((path, _check(path).without(FLAGS.ignore)))
+      report = check(path, FLAGS.train_op, FLAGS.checkpoint)
+      checked.append((path, report.without(FLAGS.ignore)))
     except UserError as e:
       if len(named) == 1:
         raise
@@ -97,8 +98,16 @@ def main(paths=()):
   )
 
 
-def _check(path):
-  """Report of what a path means."""
+def check(path, train_ops=(), checkpoint=None):
+  """The report.Report of what a path means.
+
+  Args:
+    path: as of paths.find; where it means a checkpoint, that is checked, too.
+    train_ops: as of anatomy.Anatomy.
+    checkpoint: what --checkpoint says, or None.
+  Raises:
+    UserError: names the file or the flag.
+  """
   # pylint: disable=g-import-not-at-top
   from graph_resnet9.doctor.graph import decoding
   from graph_resnet9.doctor.graph import paths as paths_lib
@@ -110,14 +119,14 @@ def _check(path):
       '%s: a checkpoint without its graph; give the .meta file that '
       'tf.train.Saver writes beside it: --meta_graph=FILE' % path
     )
-  checkpoint = None if files.asked else files.checkpoint
-  if FLAGS.checkpoint:
-    checkpoint = paths_lib.find(FLAGS.checkpoint, '--checkpoint=').checkpoint
-    if checkpoint is None:
-      raise UserError('--checkpoint=%s: no checkpoint' % FLAGS.checkpoint)
+  prefix = None if files.asked else files.checkpoint
+  if checkpoint:
+    prefix = paths_lib.find(checkpoint, '--checkpoint=').checkpoint
+    if prefix is None:
+      raise UserError('--checkpoint=%s: no checkpoint' % checkpoint)
   form, meta_graph = decoding.read(files.graph)
   try:
-    report = rules.lint_meta_graph(meta_graph, FLAGS.train_op, checkpoint)
+    report = rules.lint_meta_graph(meta_graph, train_ops, prefix)
   except UserError as e:
     # What is wrong with a flag says so itself.
     named = '' if str(e).startswith('--') else files.graph + ': '

@@ -40,15 +40,15 @@ def cases():
 
 # Layers that never see a batch.
 
-_NEVER = 'never-by-the-batch'
-_INITIAL = 'trained-by-initial-statistics'
+_MAYBE = 'frozen-or-forgotten'
+_NEVER = 'never-by-batch'
 
 
 def _never():
   """training=False is the default of tf.layers; or the phase is never fed."""
   for name, norm, resource in corpus.styles(True, False, keras=False):
     yield case(
-      _NEVER,
+      _MAYBE,
       'flag_forgotten/%s' % name,
       train,
       norm=norm,
@@ -59,7 +59,7 @@ def _never():
     )
     # A saver of all restores this training and no other.
     yield case(
-      _INITIAL,
+      _NEVER,
       'flag_forgotten/%s' % name,
       train_and,
       norm=norm,
@@ -71,7 +71,7 @@ def _never():
     # variables, or by values that are fed.
     for how, restore in (('saver', _backbone_saver), ('fed', _fed_values)):
       yield case(
-        _NEVER,
+        _MAYBE,
         'restored_by_%s/%s' % (how, name),
         train_and,
         norm=norm,
@@ -79,12 +79,12 @@ def _never():
         resource=resource,
         saver=restore,
       )
-  yield case(_NEVER, 'restored_by_initializer', _initialised_from_checkpoint)
-  yield case(_NEVER, 'generator_only', _half_forgotten)
+  yield case(_MAYBE, 'restored_by_initializer', _initialised_from_checkpoint)
+  yield case(_MAYBE, 'generator_only', _half_forgotten)
   # Keras' learning phase is False by default, and its updates are in no
   # collection: neither is fed or run by a train op of TensorFlow's.
   yield case(
-    _NEVER,
+    _MAYBE,
     'phase_by_default/keras_old',
     train,
     norm=parts.KERAS_OLD,
@@ -158,7 +158,7 @@ def _half_forgotten():
 
 def _never_with_checkpoint():
   """A checkpoint tells a forgotten flag from statistics that were restored."""
-  code = _INITIAL
+  code = _NEVER
   for name, norm, resource in corpus.styles(False, True, keras=False):
     for codes, initial in ((code, ('',)), ('', ())):
       yield case(
@@ -499,7 +499,7 @@ def _unsaved():
   """That a saver leaves out what nothing changes does no harm."""
   for name, norm, resource in corpus.styles(True, False, keras=False):
     yield case(
-      _INITIAL,
+      _NEVER,
       'saver_of_trainable/' + name,
       train_and,
       norm=norm,

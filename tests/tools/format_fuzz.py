@@ -47,6 +47,7 @@ from graph_resnet9.inputs import picture_files
 from graph_resnet9.training import rows
 from tests import helpers
 from tests.inputs import formats_test as layouts
+from tests.tools import graph_formats
 
 # A hundred times what the slowest takes on an idle machine.
 DEADLINE_SECS = 60
@@ -598,6 +599,7 @@ FORMATS = {
   'png': Png,
   'jpeg': Jpeg,
   'saved_model.pb': SavedModel,
+  **graph_formats.formats(Format, damaged),
 }
 
 
@@ -719,7 +721,7 @@ class Result(NamedTuple):
   peak_bytes: int
 
   def row(self, name):
-    return '%-15s %6d %6d %7d %7d %8.2f %7d' % (
+    return '%-16s %6d %6d %7d %7d %8.2f %7d' % (
       name,
       sum(self.counts.values()),
       self.counts['valid'],
@@ -730,7 +732,7 @@ class Result(NamedTuple):
     )
 
 
-HEADER = 'format          inputs  valid refused escaped  worst s worst MB'
+HEADER = 'format           inputs  valid refused escaped  worst s worst MB'
 
 
 def fuzz(reader, name, seeds):

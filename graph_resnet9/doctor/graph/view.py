@@ -57,6 +57,7 @@ _CALLS = {
   'StatefulPartitionedCall': (('f',), 0),
 }
 _MAX_DEPTH = 32  # Of calls in calls: functions may call themselves.
+_MAX_UNFOLDED = 100000  # Ops in functions; some 4 KB each.
 # Values of a constant of which a file holds only the first few.
 _MOST_PADDED = 1 << 20
 
@@ -126,6 +127,7 @@ class GraphView:
       self.nodes[node.name] = node
     for node_def, node in defs:
       self._link(node_def, node, self.nodes)
+    self._most = len(self.nodes) + _MAX_UNFOLDED
     for _, node in defs:
       self._unfold(node, 0)
 
@@ -145,6 +147,11 @@ class GraphView:
     """Adds the bodies of the functions that `call` may run."""
     if depth > _MAX_DEPTH:
       return
+    if len(self.nodes) > self._most:
+      raise ValueError(
+        'functions that call functions unfold to more than %d ops'
+        % _MAX_UNFOLDED
+      )
     if call.op in self._functions:
       bodies, skipped = [('', self._functions[call.op])], 0
     elif call.op in _CALLS:

@@ -67,7 +67,7 @@ def statistics(found, prefix, explained):
     yield findings.of('checkpoint-lacks-statistics', (), lacking)
   at_step = 'step %s' % ('unknown' if step is None else step)
   if unseen:
-    yield findings.of('trained-by-initial-statistics', (), unseen, at_step)
+    yield findings.of('never-by-batch', (), unseen, at_step)
   if initial:
     yield findings.of('statistics-still-initial', (), initial, at_step)
   if slow:

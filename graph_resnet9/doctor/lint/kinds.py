@@ -59,7 +59,7 @@ KINDS = {
     'tf.layers.batch_normalization(x, training=True, trainable=True) and '
     'its update ops; training=False if the layer is to stay frozen',
   ),
-  'never-by-the-batch': Kind(
+  'frozen-or-forgotten': Kind(
     WARNING,
     'gamma and beta are trained, and no step normalises by the batch',
     'unless the statistics come from another training, nothing is ever '
@@ -131,7 +131,7 @@ KINDS = {
     'ref variables whose updates race), and go on from a checkpoint before '
     'it; python -m graph_resnet9.recalibrate where only the statistics are hit',
   ),
-  'trained-by-initial-statistics': Kind(
+  'never-by-batch': Kind(
     ERROR,
     'every step normalises by moving statistics that are still 0 and 1',
     'gamma and beta are trained, and nothing is ever normalised; '

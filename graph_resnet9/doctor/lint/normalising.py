@@ -29,9 +29,9 @@ def never(found, states):
   stored = [v for layer in layers for v in layer.stored]
   unused = running.unused_flags(found.view)
   detail = ['nothing uses the placeholder ' + node.name for node in unused[:1]]
-  code = 'never-by-the-batch'
+  code = 'frozen-or-forgotten'
   if not restoring.may_be_restored(found, stored):
-    code = 'trained-by-initial-statistics'
+    code = 'never-by-batch'
     detail.append('nothing in the graph sets them')
   yield findings.of(
     code,

@@ -22,7 +22,7 @@ from graph_resnet9.doctor.lint.report import Report
 from graph_resnet9.errors import UserError
 
 # Of what was restored the graph can only guess, and the checkpoint knows.
-_UNTIL_SEEN = ('never-by-the-batch', 'trained-by-initial-statistics')
+_UNTIL_SEEN = ('frozen-or-forgotten', 'never-by-batch')
 # Of statistics with these findings the checkpoint has no more to say.
 _CAUSES = (
   'updates-not-run',
