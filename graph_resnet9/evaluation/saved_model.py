@@ -1,6 +1,7 @@
 """A checkpoint as a SavedModel for others to serve, and one loaded again."""
 
 import contextlib
+import glob
 import os
 import tempfile
 from typing import NamedTuple
@@ -8,6 +9,7 @@ from typing import NamedTuple
 from google.protobuf import message
 import numpy as np
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from graph_resnet9 import errors
 from graph_resnet9.errors import UserError
@@ -94,6 +96,7 @@ def export(prefix, export_dir, run, weights, check=lambda folder: None):
         strip_default_attrs=True,
       )
       builder.save()
+    _drop_debug_names(folder)
     check(folder)
     parameters = sum(v.shape.num_elements() for v in tf.trainable_variables())
   return dict(
@@ -123,6 +126,22 @@ def _restore(session, prefix, names):
       for name, v in names.items()
     },
   )
+
+
+def _drop_debug_names(folder):
+  """Removes what TensorFlow 1 cannot know from the graph in a SavedModel.
+
+  Loaders refuse a node with an attribute that their op lacks, and VarHandleOp
+  got debug_name, which does nothing but name, in TensorFlow 2.18.
+  """
+  path = os.path.join(folder, tf.saved_model.constants.SAVED_MODEL_FILENAME_PB)
+  with open(path, 'rb') as f:
+    saved = saved_model_pb2.SavedModel.FromString(f.read())
+  for meta_graph in saved.meta_graphs:
+    for node in meta_graph.graph_def.node:
+      node.attr.pop('debug_name', None)
+  with open(path, 'wb') as f:
+    f.write(saved.SerializeToString())
 
 
 @contextlib.contextmanager
@@ -168,10 +187,12 @@ class Predictor:
     """Loads the model.
 
     Args:
-      export_dir: what graph_resnet9.export has written.
+      export_dir: what graph_resnet9.export has written, or a folder of such
+        versions with numbers for names: the newest is taken.
     Raises:
       UserError: there is no SavedModel, or one of something else.
     """
+    export_dir = _newest_version(export_dir)
     self._session = tf.Session(graph=tf.Graph(), config=_config())
     try:
       signature = tf.saved_model.loader.load(
@@ -190,18 +211,27 @@ class Predictor:
     ) as e:
       self._session.close()
       raise UserError(
-        '--export_dir=%s: no SavedModel that can be loaded: %s'
-        % (export_dir, errors.line(e))
+        '--export_dir=%s: no SavedModel that can be loaded: %s%s'
+        % (export_dir, errors.line(e), _hint(export_dir))
       ) from None
-    if not (
-      _has(signature.inputs, _INPUTS) and _has(signature.outputs, _OUTPUTS)
-    ):
+    names = self._all_names(signature)
+    if names is None:
       raise UserError(
         '--export_dir=%s: a SavedModel, but not one of graph_resnet9.export: '
         'its signature %s is another one' % (export_dir, SIGNATURE)
       )
     self._images = signature.inputs['images'].name
     self._fetches = {name: signature.outputs[name].name for name in _OUTPUTS}
+    self.class_names = [name.decode() for name in self._session.run(names)]
+
+  def _all_names(self, signature):
+    """The Tensor from which outputs() gathers; None in models of others."""
+    if _has(signature.inputs, _INPUTS) and _has(signature.outputs, _OUTPUTS):
+      op = self._session.graph.get_tensor_by_name(
+        signature.outputs['class_names'].name
+      ).op
+      return op.inputs[0] if op.type == 'GatherV2' else None
+    return None
 
   def __enter__(self):
     return self
@@ -224,6 +254,22 @@ class Predictor:
       values['probabilities'],
     )
 
+  def top(self, images, count):
+    """The most probable classes of each image, the most probable one first.
+
+    Args:
+      images: list of [32, 32, 3] uint8 arrays.
+      count: int, how many classes at most.
+    Returns:
+      A list for each image of (index, name, probability).
+    """
+    found = self.predict(np.stack(images))
+    ranks = np.argsort(-found.probabilities, 1, kind='stable')[:, :count]
+    return [
+      [(int(k), self.class_names[k], float(shares[k])) for k in rank]
+      for rank, shares in zip(ranks, found.probabilities)
+    ]
+
 
 class Predictions(NamedTuple):
   """Of a batch of images.
@@ -235,6 +281,29 @@ class Predictions(NamedTuple):
   classes: np.ndarray
   class_names: list[str]
   probabilities: np.ndarray
+
+
+def _newest_version(export_dir):
+  """The version of the largest number in a folder of them; or the folder."""
+  try:
+    versions = [
+      name
+      for name in os.listdir(export_dir)
+      if name.isdecimal()
+      and tf.saved_model.contains_saved_model(os.path.join(export_dir, name))
+    ]
+  except OSError:
+    return export_dir
+  if tf.saved_model.contains_saved_model(export_dir) or not versions:
+    return export_dir
+  return os.path.join(export_dir, max(versions, key=int))
+
+
+def _hint(export_dir):
+  """What to do about a folder that holds the checkpoints of a training."""
+  if glob.glob(os.path.join(glob.escape(export_dir), '*.index')):
+    return '; it holds checkpoints: graph_resnet9.export makes one of them'
+  return ''
 
 
 def _has(tensors, expected):

@@ -10,6 +10,7 @@ import tempfile
 from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from graph_resnet9.cli import flagfile
 from graph_resnet9.errors import UserError
@@ -182,6 +183,16 @@ class SavedModelTest(absltest.TestCase):
       env=helpers.environment(),
     ).stdout
     self.assertEqual(core, b'[]\n')
+
+  def test_no_attribute_that_tensorflow_1_does_not_know(self):
+    """Its loader refuses a node that has one, whatever it says."""
+    saved = saved_model_pb2.SavedModel.FromString(
+      (self.folder / 'saved_model.pb').read_bytes()
+    )
+    nodes = saved.meta_graphs[0].graph_def.node
+    self.assertIn('VarHandleOp', {node.op for node in nodes})
+    for node in nodes:
+      self.assertNotIn('debug_name', node.attr)
 
   def test_summary_says_what_was_exported(self):
     self.assertEqual(
