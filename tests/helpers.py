@@ -116,11 +116,12 @@ def environment(**values):
   }
 
 
-def command(name, *args, **variables):
+def command(name, *args, stdin=None, **variables):
   """Runs `python -m graph_resnet9.NAME ARGS`; returns CompletedProcess."""
   return subprocess.run(
     [sys.executable, '-m', 'graph_resnet9.' + name, *args],
     cwd=ROOT,
+    input=stdin,
     capture_output=True,
     text=True,
     check=False,

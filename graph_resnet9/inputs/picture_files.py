@@ -23,6 +23,7 @@ MAX_SCANS = 100
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8\xff'
 _SCAN = b'\xff\xda'  # Nothing else is these two bytes, but for a thumbnail.
+_SUFFIXES = ('.png', '.jpg', '.jpeg')
 # Exif's orientations 1 .. 8: is the picture mirrored, and how many quarter
 # turns to the left bring it upright after that.
 _UPRIGHT = (
@@ -35,6 +36,40 @@ _UPRIGHT = (
   (True, 3),
   (False, 1),
 )
+
+
+def listed(arguments, lines):
+  """The files that arguments of a command stand for, one after the other.
+
+  Args:
+    arguments: names of files; of folders, which stand for the PNG and JPEG
+      files in and below them, by suffix, in the order of their names; or '-'.
+    lines: iterable of names of files and folders, each with its line end; read
+      where the argument is '-'.
+  Yields:
+    Names of files, and of each folder in which there is none.
+  """
+  for argument in arguments:
+    names = [argument]
+    if argument == '-':
+      names = (line.rstrip('\n') for line in lines if line != '\n')
+    for name in names:
+      below = _pictures_below(name) if os.path.isdir(name) else ()
+      yield from below or [name]
+
+
+def _pictures_below(folder):
+  try:
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+  except OSError:
+    return []
+  paths = []
+  for entry in entries:
+    if entry.is_dir(follow_symlinks=False):  # Links may lead in a circle.
+      paths += _pictures_below(entry.path)
+    elif entry.name.lower().endswith(_SUFFIXES):
+      paths.append(entry.path)
+  return paths
 
 
 class Reader:
@@ -122,6 +157,10 @@ def _contents(path):
           % (path, 'neither PNG nor JPEG' if contents else 'an empty file')
         )
       contents += f.read(MAX_BYTES)
+  except IsADirectoryError:
+    raise UserError(
+      '%s: a folder without PNG or JPEG files that can be read' % path
+    ) from None
   except OSError as e:
     raise UserError('%s: %s' % (path, e.strerror)) from None
   except ValueError as e:  # A name that no file can have.

@@ -1,5 +1,7 @@
 """export and predict as a user starts them: output, exit codes, error lines."""
 
+import csv
+import io
 import json
 import os
 import pathlib
@@ -129,6 +131,86 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
       ],
     )
 
+  def expected(self, image):
+    """[(name, probability)] of a picture, the most probable one first."""
+    model = tf.saved_model.load(str(self.served)).signatures['serving_default']
+    (shares,) = model(images=tf.constant(image[None]))['probabilities'].numpy()
+    return [(synthetic.CLASS_NAMES[k], shares[k]) for k in np.argsort(-shares)]
+
+  def test_formats(self):
+    path = str(self.pictures / 'größe.png')
+    expected = self.expected(self.images[1])
+    rows = [
+      cell for name, share in expected[:3] for cell in (name, '%.4f' % share)
+    ]
+    done = self.predict(path, '--top_k=3')
+    self.assertEqual(done.stdout, '\t'.join([path] + rows) + '\n')
+    done = self.predict(
+      path, '--format=json', '--top_k=99', PYTHONIOENCODING='ascii'
+    )
+    (line,) = done.stdout.splitlines()
+    answer = json.loads(line)
+    self.assertEqual(answer['file'], path)
+    self.assertEqual(
+      [each['name'] for each in answer['classes']],
+      [name for name, _ in expected],
+    )
+    for each, (_, share) in zip(answer['classes'], expected):
+      self.assertEqual(synthetic.CLASS_NAMES[each['index']], each['name'])
+      self.assertAlmostEqual(each['probability'], share, delta=1e-6)
+    done = self.predict(
+      path, self.pictures / 'a b.png', '--format=csv', '--top_k=2'
+    )
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    self.assertEqual(
+      [(row['file'], row['rank'], row['class']) for row in rows[:2]],
+      [(path, str(k + 1), expected[k][0]) for k in range(2)],
+    )
+    self.assertLen(rows, 4)
+
+  def test_folders_and_a_list_on_standard_input(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    (folder / 'empty').mkdir()
+    (folder / 'b').mkdir()
+    good = (self.pictures / 'a b.png').read_bytes()
+    for name in ('b/2.JPG', 'b/1.png', 'c.jpeg', 'notes.txt', 'a.png'):
+      (folder / name).write_bytes(good)
+    names = ['a.png', 'b/1.png', 'b/2.JPG', 'c.jpeg']
+    expected = [str(folder / name) for name in names]
+
+    def files(done):
+      self.assertEqual((done.returncode, done.stderr), (0, ''))
+      return [line.split('\t')[0] for line in done.stdout.splitlines()]
+
+    self.assertEqual(files(self.predict(folder)), expected)
+    listed = '\n'.join([expected[3], '', str(folder / 'b')])
+    self.assertEqual(
+      files(self.predict(expected[0], '-', stdin=listed)),
+      [expected[0], expected[3], *expected[1:3]],
+    )
+    self.fails(
+      self.predict(folder / 'empty'), 'empty: a folder without PNG or JPEG'
+    )
+
+  def test_newest_version_below_a_base(self):
+    base = pathlib.Path(self.create_tempdir().full_path)
+    for name in ('9', 'x'):
+      shutil.copytree(self.served, base / name)
+    (base / '11').mkdir()  # Without a model.
+    done = helpers.command(
+      'export',
+      '--checkpoint=%s' % (self.done / 'model.ckpt-8'),
+      '--export_dir=%s' % (base / '10'),
+    )
+    self.assertEqual(done.returncode, 0, done.stderr)
+    path = self.pictures / 'a b.png'
+    answers = [
+      helpers.command('predict', '--export_dir=%s' % folder, str(path)).stdout
+      for folder in (base, base / '10', base / '9')
+    ]
+    self.assertEqual(answers[0], answers[1])
+    self.assertNotEqual(answers[0], answers[2])
+
   def test_more_pictures_than_a_batch_holds(self):
     good, bad = self.pictures / 'a b.png', self.pictures / 'no.png'
     paths = [bad] * 150 + [good] * 120
@@ -193,6 +275,7 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
     self.fails(
       helpers.command('predict', '--export_dir=%s' % self.done, 'x'),
       '--export_dir=%s: no SavedModel' % self.done,
+      'it holds checkpoints: graph_resnet9.export',
     )
 
   def test_reader_that_goes_away_is_no_traceback(self):
