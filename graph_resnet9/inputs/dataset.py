@@ -13,9 +13,9 @@ from graph_resnet9 import files
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import download
 from graph_resnet9.inputs import formats
+from graph_resnet9.inputs import kinds
 from graph_resnet9.inputs import synthetic
 
-_STEMS = {'train': formats.TRAIN_STEMS, 'test': formats.TEST_STEMS}
 _FALLBACK = """
 ********************************************************************************
 * NOT CIFAR-10: the data set could not be fetched, so this run uses the        *
@@ -29,14 +29,16 @@ _FALLBACK = """
 class Source(NamedTuple):
   """Where the images of a run come from.
 
-  name: 'cifar10' or 'synthetic', never 'auto'.
-  path: of one of formats.LAYOUTS; '' for the synthetic set.
-  class_names: ten strings.
+  name: of --dataset, never 'auto'.
+  path: a folder or an archive, as of kinds.Kind.path; '' for the synthetic set.
+  class_names: one a label.
+  kind: kinds.Kind, None for the synthetic set.
   """
 
   name: str
   path: str
   class_names: tuple[str, ...]
+  kind: kinds.Kind | None = None
 
 
 class Data:
@@ -121,55 +123,100 @@ def cache_dir():
   return os.path.join(cache, 'graph_resnet9')
 
 
-def find(dataset, data_dir=''):
-  """Decides where the images come from; downloads them if it must.
+def class_names(dataset, classes=''):
+  """The names of the classes of a data set that is not at hand.
+
+  Args:
+    dataset, classes: as of find, and as flags.txt has them.
+  """
+  if dataset == 'folder':
+    return kinds.class_names(classes)
+  if dataset == 'synthetic':
+    return synthetic.CLASS_NAMES
+  return kinds.KINDS.get(dataset, kinds.CIFAR10).class_names
+
+
+def find(dataset, data_dir='', classes=''):
+  """Decides where the images come from; downloads CIFAR-10 if it must.
 
   'cifar10' looks into `data_dir` if that is given, else into the cache folder,
   else downloads the official archive into it. 'auto' does the same, and takes
-  the synthetic set with a loud warning where the network cannot be reached.
+  the synthetic set with a loud warning where the network cannot be reached. The
+  other data sets are never downloaded.
 
   Args:
-    dataset: 'auto', 'cifar10' or 'synthetic'.
-    data_dir: a folder that holds one of formats.LAYOUTS, or ''.
+    dataset: 'auto', 'cifar10', 'cifar100', 'cifar100_coarse', 'folder' or
+      'synthetic'.
+    data_dir: what holds the data set, or is it; or ''.
+    classes: of 'folder', as of kinds.own.
   Returns:
     Source.
   Raises:
-    UserError: `data_dir` holds no data set, or the download failed.
+    UserError: `data_dir` holds no such data set, or the download failed.
   """
-  if dataset != 'synthetic':
+  if classes and dataset != 'folder':
+    raise UserError('--classes: is for --dataset=folder')
+  if dataset == 'synthetic':
+    return Source('synthetic', '', synthetic.CLASS_NAMES)
+  if dataset == 'folder':
+    _check_exists(data_dir or '', dataset)
+    kind = kinds.own(data_dir, classes)
+    return Source(dataset, data_dir, kind.class_names, kind)
+  kind = kinds.KINDS.get(dataset, kinds.CIFAR10)
+  if data_dir or kind is not kinds.CIFAR10:
+    _check_exists(data_dir, dataset)
+    path = kind.path(data_dir) or _refuse(kind, data_dir)
+  else:
     try:
-      return Source('cifar10', _path(data_dir), formats.CLASS_NAMES)
+      path = _cached_or_downloaded()
     except download.Unreachable as e:
       if dataset == 'cifar10':
         raise UserError(
           '%s; put a copy into a folder and name it with --data_dir' % e
         ) from None
       logging.warning(_FALLBACK, e)
-  return Source('synthetic', '', synthetic.CLASS_NAMES)
+      return Source('synthetic', '', synthetic.CLASS_NAMES)
+  name = 'cifar10' if dataset == 'auto' else dataset
+  return Source(name, path, kind.class_names, kind)
 
 
-def _path(data_dir):
-  """The path of a layout: in data_dir, or else in the cache, or downloaded."""
-  if data_dir and not os.path.isdir(data_dir):
+def _check_exists(data_dir, dataset):
+  if not data_dir:
     raise UserError(
-      '--data_dir=%s: %s'
-      % (
-        data_dir,
-        'a file, not a directory'
-        if os.path.exists(data_dir)
-        else 'no such directory',
+      '--dataset=%s: where is it? Give --data_dir=DIR; only CIFAR-10 is '
+      'downloaded' % dataset
+    )
+  if not os.path.exists(data_dir):
+    raise UserError('--data_dir=%s: no such directory' % data_dir)
+
+
+def _refuse(kind, data_dir):
+  """Raises UserError: a data set is not there; says what is, if it can."""
+  for name, other in kinds.KINDS.items():
+    if other.title != kind.title and other.path(data_dir):
+      raise UserError(
+        '--data_dir=%s: this is %s; --dataset=%s takes it'
+        % (data_dir, other.title, name)
       )
-    )
-  folder = data_dir or cache_dir()
-  for layout in formats.LAYOUTS:
-    if os.path.exists(os.path.join(folder, layout)):
-      return os.path.join(folder, layout)
-  if data_dir:
+  layouts = ', '.join(kind.layouts)
+  if not os.path.isdir(data_dir):
     raise UserError(
-      '--data_dir=%s: holds none of %s' % (data_dir, ', '.join(formats.LAYOUTS))
+      '--data_dir=%s: a file, and not of the name of an archive of %s; give '
+      'one of %s, or the folder that holds it' % (data_dir, kind.title, layouts)
     )
-  path = os.path.join(folder, formats.BINARY_ARCHIVE)
-  download.fetch(path)
+  raise UserError(
+    '--data_dir=%s: holds none of %s, and no %s.bin'
+    % (data_dir, layouts, kind.stems['train'][0])
+  )
+
+
+def _cached_or_downloaded():
+  """The path of CIFAR-10 in the cache."""
+  folder = cache_dir()
+  path = kinds.CIFAR10.path(folder)
+  if not path:
+    path = os.path.join(folder, formats.BINARY_ARCHIVE)
+    download.fetch(path)
   return path
 
 
@@ -191,11 +238,12 @@ def load(source, split, examples=0, order='file', share=(0, 1)):
     count, seed = synthetic.SPLITS[split]
     data = synthetic.split(min(examples or count, count), seed)
   else:
-    parts = dict(formats.read_layout(source.path, _STEMS[split]))
+    stems = source.kind.stems[split]
+    parts = dict(formats.read_layout(source.path, stems, source.kind))
     data = formats.Split(
       *(
         np.concatenate(arrays)
-        for arrays in zip(*(parts[stem] for stem in _STEMS[split]))
+        for arrays in zip(*(parts[stem] for stem in stems))
       )
     ).first(examples)
   return ordered(data, order).share(*share)
@@ -219,9 +267,9 @@ def check(source, split):
 def record_files(source, split, folder, examples=0, order='file', share=(0, 1)):
   """Files in the binary layout, for a reader that does not load the split.
 
-  The files of a cifar-10-batches-bin folder are checked one at a time and used
-  as they are. Every other source, and a choice of examples, order or share, is
-  written into `folder` first.
+  The files of a folder in CIFAR-10's binary layout are checked one at a time
+  and used as they are. Every other source, and a choice of examples, order or
+  share, is written into `folder` first.
 
   Args:
     source, split, examples, order, share: as of load.
@@ -229,19 +277,22 @@ def record_files(source, split, folder, examples=0, order='file', share=(0, 1)):
   Returns:
     (list of paths, number of examples in them).
   """
+  kind = source.kind
   if (
-    os.path.basename(os.path.normpath(source.path)) == formats.BINARY_FOLDER
+    kind
+    and kind.label_bytes == 1
+    and os.path.isdir(source.path)
+    and kind.is_binary(source.path)
     and not examples
     and order == 'file'
     and share == (0, 1)
   ):
+    stems = kind.stems[split]
     count = sum(
       len(part.labels)
-      for _, part in formats.read_layout(source.path, _STEMS[split])
+      for _, part in formats.read_layout(source.path, stems, kind)
     )
-    return [
-      os.path.join(source.path, stem + '.bin') for stem in _STEMS[split]
-    ], count
+    return [os.path.join(source.path, stem + '.bin') for stem in stems], count
   data = load(source, split, examples, order, share)
   path = os.path.join(folder, split + '.bin')
   try:

@@ -23,32 +23,19 @@ import numpy as np
 
 from graph_resnet9 import files
 from graph_resnet9.errors import UserError
+from graph_resnet9.inputs import kinds
 from graph_resnet9.inputs import pickles
 
 IMAGE_SHAPE = (32, 32, 3)
-CLASSES = 10
-RECORD_BYTES = 1 + 32 * 32 * 3
+RECORD_BYTES = 1 + 32 * 32 * 3  # Of CIFAR-10.
 FILE_RECORDS = 10000
-TRAIN_STEMS = tuple('data_batch_%d' % i for i in range(1, 6))
-TEST_STEMS = ('test_batch',)
-CLASS_NAMES = (
-  'airplane',
-  'automobile',
-  'bird',
-  'cat',
-  'deer',
-  'dog',
-  'frog',
-  'horse',
-  'ship',
-  'truck',
+CLASS_NAMES = kinds.CIFAR10.class_names
+CLASSES = len(CLASS_NAMES)
+TRAIN_STEMS, TEST_STEMS = (
+  kinds.CIFAR10.stems[split] for split in ('train', 'test')
 )
-BINARY_FOLDER, PICKLE_FOLDER = 'cifar-10-batches-bin', 'cifar-10-batches-py'
-BINARY_ARCHIVE = 'cifar-10-binary.tar.gz'
-PICKLE_ARCHIVE = 'cifar-10-python.tar.gz'
-LAYOUTS = (BINARY_FOLDER, PICKLE_FOLDER, BINARY_ARCHIVE, PICKLE_ARCHIVE)
-# Twice the size of the largest canonical file: what is larger is not read.
-MAX_FILE_BYTES = 64 << 20
+LAYOUTS = kinds.CIFAR10.layouts
+BINARY_FOLDER, PICKLE_FOLDER, BINARY_ARCHIVE, PICKLE_ARCHIVE = LAYOUTS
 # Of a long name or pax header: tarfile searches one in time by its square.
 MAX_HEADER_BYTES = 2 << 10
 # Of all members together, and behind the last; a canonical archive has 15 KB.
@@ -75,26 +62,34 @@ class Split(NamedTuple):
     return Split(*(part[index::count][:size] for part in self))
 
 
-def decode_records(data, name, records=FILE_RECORDS):
+def decode_records(data, name, records=FILE_RECORDS, kind=kinds.CIFAR10):
   """Decodes one file of the binary layout.
 
   Args:
     data: bytes-like, the whole file.
     name: what to call the file in an error.
-    records: int, how many records the file must hold.
+    records: int, how many records the file must hold; None: any number.
+    kind: kinds.Kind.
   Returns:
     Split.
   Raises:
-    UserError: the size is not that of `records` records, a label is over 9.
+    UserError: the size is not that of `records` records, or a label is none of
+      the data set.
   """
-  if len(data) != records * RECORD_BYTES:
+  size = kind.label_bytes + 32 * 32 * 3
+  if records is None and (len(data) % size or not data):
+    raise UserError(
+      '%s: %d bytes are no whole number of records of %d bytes'
+      % (name, len(data), size)
+    )
+  if records is not None and len(data) != records * size:
     raise UserError(
       '%s: %d bytes, where %d records of %d bytes make %d: the file is cut '
-      'off or not CIFAR-10; fetch it again'
-      % (name, len(data), records, RECORD_BYTES, records * RECORD_BYTES)
+      'off or not %s; fetch it again'
+      % (name, len(data), records, size, records * size, kind.title)
     )
-  rows = np.frombuffer(data, np.uint8).reshape(records, RECORD_BYTES)
-  return _split(rows[:, 1:], rows[:, 0], name)
+  rows = np.frombuffer(data, np.uint8).reshape(-1, size)
+  return _split(rows[:, kind.label_bytes :], rows[:, kind.label], name, kind)
 
 
 def encode_records(split):
@@ -103,22 +98,23 @@ def encode_records(split):
   return np.concatenate([split.labels.astype(np.uint8)[:, None], pixels], 1)
 
 
-def decode_pickle(data, name, records=FILE_RECORDS):
+def decode_pickle(data, name, records=FILE_RECORDS, kind=kinds.CIFAR10):
   """Decodes one file of the pickled layout; as decode_records."""
   content = pickles.load(data, name)
   if not isinstance(content, dict):
     raise UserError(
-      '%s: holds a %s, not the dict of a CIFAR-10 batch'
-      % (name, type(content).__name__)
+      '%s: holds a %s, not the dict of a %s batch'
+      % (name, type(content).__name__, kind.title)
     )
   content = {
     k.encode('utf-8', 'replace') if isinstance(k, str) else k: v
     for k, v in content.items()
   }
-  if b'data' not in content or b'labels' not in content:
+  key = kind.key.decode()
+  if b'data' not in content or kind.key not in content:
     raise UserError(
-      "%s: no 'data' and 'labels' in it; expected a batch of "
-      '%s/' % (name, PICKLE_FOLDER)
+      "%s: no 'data' and '%s' in it; expected a batch of %s/"
+      % (name, key, kind.pickled)
     )
   pixels = pickles.array_of(content[b'data'])
   if (
@@ -137,7 +133,7 @@ def decode_pickle(data, name, records=FILE_RECORDS):
         RECORD_BYTES - 1,
       )
     )
-  labels = content[b'labels']
+  labels = content[kind.key]
   if not isinstance(labels, (list, tuple)):
     labels = pickles.array_of(labels)
     if labels is not None:
@@ -149,20 +145,27 @@ def decode_pickle(data, name, records=FILE_RECORDS):
     or not all(isinstance(label, int) for label in labels)
   ):
     raise UserError(
-      "%s: 'labels' is not a list of %d integers; fetch the file "
-      'again' % (name, records)
+      "%s: '%s' is not a list of %d integers; fetch the file again"
+      % (name, key, records)
     )
-  return _split(pixels, labels, name)
+  return _split(pixels, labels, name, kind)
 
 
-def _split(pixels, labels, name):
+def _split(pixels, labels, name, kind):
   """Split from pixels [n, 3072], channel first, and labels of any int type."""
   for i, label in enumerate(labels):
-    if not 0 <= label < CLASSES:
+    if not 0 <= label < len(kind.class_names):
       raise UserError(
-        '%s: record %d has label %d, and CIFAR-10 has labels 0 '
-        'to 9: the file is damaged or not CIFAR-10; fetch it '
-        'again' % (name, i, max(-(2**80), min(label, 2**80)))
+        '%s: record %d has label %d, and %s has labels 0 to %d: the file is '
+        'damaged or not %s; fetch it again'
+        % (
+          name,
+          i,
+          max(-(2**80), min(label, 2**80)),
+          kind.title,
+          len(kind.class_names) - 1,
+          kind.title,
+        )
       )
   images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
   return Split(np.ascontiguousarray(images), np.array(labels, np.int32))
@@ -171,50 +174,56 @@ def _split(pixels, labels, name):
 # Reading a folder or an archive.
 
 
-def read_layout(path, stems=TRAIN_STEMS + TEST_STEMS):
-  """Reads files of one of LAYOUTS, one after the other.
+def read_layout(path, stems=TRAIN_STEMS + TEST_STEMS, kind=kinds.CIFAR10):
+  """Reads files of a data set, one after the other.
 
   Args:
-    path: a path that ends in one of LAYOUTS.
+    path: a folder or an archive of it, as of Kind.path.
     stems: names of files to read, without the suffix .bin.
+    kind: kinds.Kind.
   Yields:
     (stem, Split), in the order of `stems` from a folder, in its own order from
     an archive.
   Raises:
     UserError: a file is missing, damaged, or hostile.
   """
-  layout = os.path.basename(os.path.normpath(path))
-  binary = layout in (BINARY_FOLDER, BINARY_ARCHIVE)
+  binary = kind.is_binary(path)
   suffix, decode = ('.bin', decode_records) if binary else ('', decode_pickle)
-  if layout in (BINARY_ARCHIVE, PICKLE_ARCHIVE):
-    folder = BINARY_FOLDER if binary else PICKLE_FOLDER
-    contents = _archive_files(path, folder, [stem + suffix for stem in stems])
+  if os.path.basename(os.path.normpath(path)) in kind.archives:
+    contents = _archive_files(
+      path,
+      kind.binary if binary else kind.pickled,
+      [stem + suffix for stem in stems],
+      kind,
+    )
   else:
     contents = (
-      (stem + suffix, _file_bytes(os.path.join(path, stem + suffix)))
+      (stem + suffix, _file_bytes(os.path.join(path, stem + suffix), kind))
       for stem in stems
     )
   for name, data in contents:
-    yield name.removesuffix('.bin'), decode(data, os.path.join(path, name))
+    stem = name.removesuffix('.bin')
+    records = kind.records.get(stem)
+    yield stem, decode(data, os.path.join(path, name), records, kind)
 
 
-def _file_bytes(path):
-  """The bytes of a file that is no larger than a CIFAR-10 file can be."""
+def _file_bytes(path, kind):
+  """The bytes of a file that is no larger than one of its data set can be."""
   if os.path.isdir(path):
     raise UserError('%s: a directory, where a data file belongs' % path)
   try:
     with files.open_regular(path) as f:
-      data = f.read(MAX_FILE_BYTES + 1)
+      data = f.read(kind.max_file_bytes + 1)
   except FileNotFoundError:
     raise UserError(
       '%s: missing; unpack the whole archive again' % path
     ) from None
   except OSError as e:
     raise UserError('%s: cannot be read: %s' % (path, e.strerror)) from None
-  if len(data) > MAX_FILE_BYTES:
+  if len(data) > kind.max_file_bytes:
     raise UserError(
-      '%s: over %d bytes, too large for a CIFAR-10 file'
-      % (path, MAX_FILE_BYTES)
+      '%s: over %d bytes, too large for a file of %s'
+      % (path, kind.max_file_bytes, kind.title)
     )
   return data
 
@@ -275,7 +284,7 @@ def _open_archive(path):
   return packed
 
 
-def _archive_files(path, folder, names):
+def _archive_files(path, folder, names, kind):
   """Yields (name, bytes) of each of `names` under `folder` in a .tar.gz.
 
   Members are read into memory and nothing is extracted. An archive with a
@@ -310,10 +319,10 @@ def _archive_files(path, folder, names):
             '%s: refused, its member %.999r does not belong into '
             '%s/; fetch the official archive' % (path, member.name, folder)
           )
-        if member.size > MAX_FILE_BYTES:
+        if member.size > kind.max_file_bytes:
           raise UserError(
             '%s: refused, its member %.999r is over %d bytes'
-            % (path, member.name, MAX_FILE_BYTES)
+            % (path, member.name, kind.max_file_bytes)
           )
         name = '/'.join(parts[1:])
         if member.isfile() and name in names:

@@ -20,6 +20,7 @@ import numpy as np
 
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import formats
+from graph_resnet9.inputs import kinds
 
 RECORDS = 3
 LABELS = [9, 0, 4]
@@ -193,8 +194,9 @@ class FolderTest(FormatsTestCase):
 
   def test_file_too_large_to_be_cifar10_is_not_read(self):
     path = self.write('test_batch.bin', bytes(3073 * 10000))
-    with mock.patch.object(formats, 'MAX_FILE_BYTES', 3073 * 10000 - 1):
-      self.assertIn('too large', self.refusal(path, self.read, 'test_batch'))
+    small = kinds.CIFAR10._replace(max_file_bytes=3073 * 10000 - 1)
+    read = lambda: list(formats.read_layout(self.folder, ['test_batch'], small))
+    self.assertIn('too large', self.refusal(path, read))
 
 
 # Pickles put together by hand, opcode by opcode.
