@@ -159,6 +159,17 @@ def check_png(flag, path):
     raise UserError('%s=%s: no writable directory %s' % (flag, path, folder))
 
 
+def check_dir(flag, path):
+  """Raises UserError if `make_dir` is sure to; makes nothing."""
+  folder = os.path.abspath(path)
+  while not os.path.lexists(folder):
+    folder = os.path.dirname(folder)
+  if not os.path.isdir(folder):
+    raise UserError('%s=%s: %s is not a directory' % (flag, path, folder))
+  if not os.access(folder, os.W_OK | os.X_OK):
+    raise UserError('%s=%s: %s is not writable' % (flag, path, folder))
+
+
 def make_dir(flag, path):
   """Makes a directory, or checks that files can be written into it.
 

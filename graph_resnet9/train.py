@@ -14,18 +14,51 @@ cores of an AMD EPYC (Zen 5) --recipe=fast10 reaches 90.8% in 41 minutes of
 training.
 """
 
+import glob
 import os
 
 from absl import flags
 
+from graph_resnet9 import files
 from graph_resnet9.cli import command
 from graph_resnet9.cli import train_flags
+from graph_resnet9.errors import UserError
 
 FLAGS = flags.FLAGS
+FIRST = (
+  'train_dir',
+  'recipe',
+  'dataset',
+  'data_dir',
+  'width',
+  'epochs',
+  'batch_size',
+  'seed',
+)
+# Of NVIDIA's driver, of WSL's and of AMD's.
+_GPU_DEVICES = ('/dev/nvidia[0-9]*', '/dev/dxg', '/dev/kfd')
 
 
 def define_flags(flag_values=FLAGS):
   train_flags.Train.define(flag_values)
+
+
+def check():
+  from graph_resnet9.inputs import dataset  # pylint: disable=g-import-not-at-top
+
+  settings = train_flags.Train.read(FLAGS)
+  if settings.cluster.job_name or os.environ.get('TF_CONFIG'):
+    return  # Not every process of a cluster needs what the others do.
+  files.check_dir('--train_dir', settings.train_dir)
+  dataset.refuse_early(settings.batches.batch_size, **settings.data)
+  if settings.num_gpus > 1:
+    _check_num_gpus(settings.num_gpus)
+
+
+def _check_num_gpus(count):
+  """Refuses several GPUs where there is none; TensorFlow counts them later."""
+  if not any(map(glob.glob, _GPU_DEVICES)):
+    raise UserError('--num_gpus=%d: there is no GPU here' % count)
 
 
 def main():
@@ -43,4 +76,6 @@ def main():
 
 
 if __name__ == '__main__':
-  command.run(main, define_flags)
+  command.run(
+    main, define_flags, check=check, first=FIRST, settings=train_flags.Train
+  )

@@ -1,15 +1,20 @@
 """The commands as a user starts them: output, exit codes, error lines."""
 
+import glob
+import importlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 
+from absl import flags
 from absl.testing import absltest
 
+from graph_resnet9.__main__ import COMMANDS
 from tests import helpers
 
 
@@ -108,10 +113,56 @@ class CommandsTest(helpers.CommandTestCase):
     self.fails(helpers.command('train'), '--train_dir')
     self.fails(helpers.command('eval'), '--checkpoint')
 
-  def test_help_names_the_flags(self):
-    done = helpers.command('train', '--help')
-    self.assertIn('--[no]flip', done.stdout)
-    self.assertIn('--update_ops', done.stdout)
+  def test_help_shows_every_flag_once_and_what_matters_first(self):
+    for name in COMMANDS:
+      done = helpers.command(name, '--help')
+      with self.subTest(name):
+        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        self.assertLessEqual(max(map(len, done.stdout.splitlines())), 80)
+        flag_values = flags.FlagValues()
+        module = importlib.import_module('graph_resnet9.' + name)
+        module.define_flags(flag_values)
+        shown = re.findall(r'(?m)^  --(?:\[no\])?(\w+)', done.stdout)
+        self.assertCountEqual(shown, list(flag_values))
+    shown = re.findall(r'(?m)^  --(\w+)', helpers.command('train', '-h').stdout)
+    self.assertEqual(shown[:4], ['train_dir', 'recipe', 'dataset', 'data_dir'])
+    process = subprocess.Popen(
+      [sys.executable, '-m', 'graph_resnet9.train', '--help'],
+      cwd=helpers.ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    self.assertEqual((process.stderr.read(), process.wait()), (b'', 141))
+    process.stderr.close()
+
+  def test_what_needs_no_tensorflow_is_refused_before_it_is_loaded(self):
+    stub = self.create_tempdir()
+    stub.create_file(
+      'tensorflow/__init__.py', 'raise SystemExit("TensorFlow is loaded")'
+    )
+    run = stub.full_path + '/run'
+    for expected, args in (
+      ('TensorFlow is loaded', ['--dataset=synthetic']),
+      ('--data_dir=/nowhere: no such', ['--data_dir=/nowhere']),
+      ('holds none of', ['--data_dir=' + stub.full_path]),
+      ('has 10000 examples', ['--dataset=synthetic', '--batch_size=10001']),
+      ('has 50000 examples', ['--batch_size=50001']),
+      ('has 9 examples', ['--batch_size=10', '--train_examples=9']),
+      ('there is no GPU here', ['--num_gpus=2', '--dataset=synthetic']),
+      ('Give --data_dir', ['--dataset=cifar100']),
+      ('/dev/null is not a directory', ['--train_dir=/dev/null/run']),
+    ):
+      if 'GPU' in expected and glob.glob('/dev/nvidia[0-9]*'):
+        continue
+      with self.subTest(args):
+        done = helpers.command(
+          'train', '--train_dir=' + run, *args, PYTHONPATH=stub.full_path
+        )
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(expected, done.stderr)
+        self.assertLen(done.stderr.splitlines(), 1)
+    self.assertFalse(os.path.exists(run))
 
   def test_bad_data_dir_is_one_line(self):
     empty = self.create_tempdir().full_path

@@ -7,6 +7,7 @@ reason commands import the modules that need TensorFlow inside main.
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
+from graph_resnet9.cli import help as help_text
 from graph_resnet9.errors import UserError
 
 flags.disclaim_key_flags()  # They are the command's: its --help lists them.
@@ -25,7 +27,16 @@ flags.disclaim_key_flags()  # They are the command's: its --help lists them.
 STARTED = time.perf_counter()
 
 
-def run(main, define_flags, error_code=1, takes_files=False, least_files=1):
+def run(
+  main,
+  define_flags,
+  error_code=1,
+  takes_files=False,
+  least_files=1,
+  check=None,
+  first=(),
+  settings=None,
+):
   """Defines flags, parses them, calls main and exits with what it returns.
 
   UserError ends in one line on stderr and `error_code`, and so does a wrong
@@ -38,6 +49,10 @@ def run(main, define_flags, error_code=1, takes_files=False, least_files=1):
     error_code: int, for commands in which 1 means something else.
     takes_files: Python bool; the command is given files among its flags or
       behind them, `least_files` or more.
+    check: function without arguments that refuses what can be refused before
+      TensorFlow is loaded.
+    first: names of the flags that --help shows first.
+    settings: class of settings by whose groups --help shows the others.
   """
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
   _open_streams()
@@ -45,6 +60,15 @@ def run(main, define_flags, error_code=1, takes_files=False, least_files=1):
     _fail(name, 'python -OO: tf-keras needs its docstrings; leave -OO', 2)
 
   def parse(argv):
+    options = argv[: argv.index('--')] if '--' in argv else argv
+    if {'--help', '-help', '-h', '-?'} & {*options[1:]}:
+      about = sys.modules['__main__'].__doc__
+      try:
+        print(help_text.text(about, flags.FLAGS, own, first, settings))
+        sys.stdout.flush()
+      except OSError as e:
+        sys.exit(_lost_stream(name, e, error_code))
+      sys.exit(0)
     try:
       rest = flags.FLAGS(argv)
       if takes_files and len(rest) <= least_files:
@@ -54,6 +78,9 @@ def run(main, define_flags, error_code=1, takes_files=False, least_files=1):
       _check_text()
       return rest
     except flags.Error as e:
+      missing = re.search(r'(--\w+) must have a value other than None', str(e))
+      if missing:
+        e = '%s is missing; see --help' % missing[1]
       _fail(name, e, error_code)
 
   def guarded(argv):
@@ -61,6 +88,8 @@ def run(main, define_flags, error_code=1, takes_files=False, least_files=1):
     if not flags.FLAGS['verbosity'].present:
       flags.FLAGS.verbosity = logging.WARNING
     try:
+      if check:
+        check()
       _load_tensorflow()
       code = main(argv[1:]) if takes_files else main()
       sys.stdout.flush()
@@ -70,18 +99,25 @@ def run(main, define_flags, error_code=1, takes_files=False, least_files=1):
     except KeyboardInterrupt:
       _fail(name, 'interrupted', 130)
     except OSError as e:
-      if not hasattr(e, 'stream'):
-        raise
-      _give_up_lost_streams()
-      if isinstance(e, BrokenPipeError):
-        return 141  # The reader of stdout went away, as in `... | head`.
-      text = '%s: cannot be written: %s' % (e.stream, e.strerror)
-      _fail(name, text, error_code)
+      return _lost_stream(name, e, error_code)
 
+  others = {*flags.FLAGS}
   define_flags()
+  own = [each for each in flags.FLAGS if each not in others]
   if takes_files:
     flags.FLAGS.set_gnu_getopt()
   app.run(guarded, flags_parser=parse)
+
+
+def _lost_stream(name, error, code):
+  """The exit code where a standard stream takes no more; other errors go on."""
+  if not hasattr(error, 'stream'):
+    raise error
+  _give_up_lost_streams()
+  if isinstance(error, BrokenPipeError):
+    return 141  # The reader of stdout went away, as in `... | head`.
+  text = '%s: cannot be written: %s' % (error.stream, error.strerror)
+  _fail(name, text, code)
 
 
 def _fail(name, error, code):

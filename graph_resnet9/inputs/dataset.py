@@ -21,7 +21,7 @@ _FALLBACK = """
 * NOT CIFAR-10: the data set could not be fetched, so this run uses the        *
 * embedded SYNTHETIC images. Its accuracy says nothing about CIFAR-10.         *
 * For CIFAR-10: --data_dir=DIR, with a copy from                               *
-* https://www.cs.toronto.edu/~kriz/cifar.html in DIR.                          *
+* https://www.cs.toronto.edu/~kriz/cifar.html in DIR; another --train_dir too. *
 ********************************************************************************
 (%s)"""
 
@@ -180,6 +180,40 @@ def find(dataset, data_dir='', classes=''):
   return Source(name, path, kind.class_names, kind)
 
 
+def refuse_early(
+  batch_size,
+  dataset,
+  data_dir='',
+  classes='',
+  train_examples=0,
+  test_examples=0,
+):
+  """Refuses what can be refused without reading or downloading anything.
+
+  Args:
+    batch_size: int, of training.
+    dataset, data_dir, classes: as of find.
+    train_examples, test_examples: use that many, the first ones; 0: all.
+  Raises:
+    UserError: as find; or the training images are fewer than a batch.
+  """
+  del test_examples
+  kind = kinds.CIFAR10
+  if data_dir or dataset not in ('auto', 'cifar10'):
+    kind = find(dataset, data_dir, classes).kind
+  sizes = [synthetic.SPLITS['train'][0]]
+  if kind:
+    sizes = [kind.records.get(stem) for stem in kind.stems['train']]
+  if None in sizes:
+    return  # The files say.
+  examples = sum(sizes)
+  examples = min(examples, train_examples or examples)
+  if batch_size > examples:
+    raise UserError(
+      '--batch_size=%d: the data set has %d examples' % (batch_size, examples)
+    )
+
+
 def _check_exists(data_dir, dataset):
   if not data_dir:
     raise UserError(
@@ -260,7 +294,9 @@ def ordered(data: formats.Split, order: str) -> formats.Split:
 def check(source, split):
   """Raises UserError if a file of a split is missing or damaged now."""
   if source.path:
-    for _ in formats.read_layout(source.path, _STEMS[split]):
+    for _ in formats.read_layout(
+      source.path, source.kind.stems[split], source.kind
+    ):
       pass
 
 
