@@ -150,7 +150,6 @@ class CommandsTest(helpers.CommandTestCase):
       ('has 50000 examples', ['--batch_size=50001']),
       ('has 9 examples', ['--batch_size=10', '--train_examples=9']),
       ('there is no GPU here', ['--num_gpus=2', '--dataset=synthetic']),
-      ('Give --data_dir', ['--dataset=cifar100']),
       ('/dev/null is not a directory', ['--train_dir=/dev/null/run']),
     ):
       if 'GPU' in expected and glob.glob('/dev/nvidia[0-9]*'):

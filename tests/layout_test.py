@@ -47,6 +47,7 @@ ALLOWED = {
 WITHOUT_TENSORFLOW = (
   '__init__.py',
   'cli/flagfile.py',
+  'cli/help.py',
   'cli/recipe_flags.py',
   'cli/recipes.py',
   'cli/settings.py',
@@ -55,6 +56,7 @@ WITHOUT_TENSORFLOW = (
   'inputs/dataset.py',
   'inputs/download.py',
   'inputs/formats.py',
+  'inputs/kinds.py',
   'inputs/pickles.py',
   'inputs/synthetic.py',
   'demos/cases/__init__.py',
