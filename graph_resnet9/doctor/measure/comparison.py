@@ -41,7 +41,7 @@ class Measure(NamedTuple):
   """What is compared.
 
   kind: 'loss', or 'outputs' where no loss is found.
-  names: of its Tensors.
+  names: of its Tensors; logits: of those of cross-entropies.
   inputs: names of the Tensors by which a batch is given again.
   nodes: Nodes of both.
   """
@@ -50,30 +50,32 @@ class Measure(NamedTuple):
   names: List[str]
   inputs: List[str]
   nodes: List[Any]
+  logits: List[str] = []
 
   def fetches(self, graph):
-    """(measured Tensors, Tensors of the batch) of a tf.Graph."""
-    return (
-      [graph.get_tensor_by_name(name) for name in self.names],
-      [graph.get_tensor_by_name(name) for name in self.inputs],
+    """(measured Tensors, logits, Tensors of the batch) of a tf.Graph."""
+    return tuple(
+      [graph.get_tensor_by_name(name) for name in names]
+      for names in (self.names, self.logits, self.inputs)
     )
 
   def held_out(self, batch):
     """HeldOut of a probes.Measured."""
-    measured, inputs = batch.more
+    measured, logits, inputs = batch.more
     feed = {tensor.name: value for tensor, value in batch.feed.items()}
     feed.update(zip(self.inputs, inputs))
-    return HeldOut(measured, feed)
+    return HeldOut(measured, logits, feed)
 
 
 class HeldOut(NamedTuple):
   """A batch to compare on.
 
-  by_batch: values of what is measured, by the batch's own statistics.
+  by_batch, logits: values of those of a Measure, by the batch's statistics.
   feed: {name of a Tensor: value}, which gives the batch again.
   """
 
   by_batch: List[Any]
+  logits: List[Any]
   feed: Dict[str, Any]
 
 
@@ -84,6 +86,8 @@ class Comparison(NamedTuple):
     from those by the batch, in their standard deviations.
   batches: int. apart: bool, whether the new ones are not of these batches.
   worse: bool, whether the new ones are, beyond what chance explains.
+  guessing: bool, whether all losses are above that of guessing, so that the
+    outputs are compared: these are not the data that the network was made for.
   """
 
   kind: str
@@ -93,6 +97,7 @@ class Comparison(NamedTuple):
   batches: int
   worse: bool
   apart: bool = True
+  guessing: bool = False
 
   @property
   def trained_by_stored(self):
@@ -113,9 +118,12 @@ class Comparison(NamedTuple):
   def __str__(self):
     what = 'deviation of the outputs from those by the batch'
     return (
-      '%s %.4g by the stored statistics, %.4g by those of the batch, %.4g by '
+      '%s%s %.4g by the stored statistics, %.4g by those of the batch, %.4g by '
       'the new ones, over %d batch%s %s'
       % (
+        'the loss is above that of guessing (are these its data and labels?), '
+        if self.guessing
+        else '',
         'loss' if self.kind == 'loss' else what,
         self.stored,
         self.batch,
@@ -130,9 +138,9 @@ class Comparison(NamedTuple):
 def measure_of(runnable, probes):
   """The Measure of a graph.
 
-  The loss is what is in the collection LOSSES; else the cross-entropies that a
-  step computes; else the one scalar in which all paths of real numbers from the
-  layers end. Where there are several such ends, they are the outputs.
+  The loss is that of the cross-entropies that a step computes; else what is in
+  the collection LOSSES; else the one scalar in which paths of real numbers
+  from the layers end. Where there are several such, all ends are the outputs.
 
   Args:
     runnable: sessions.Runnable. probes: list of probes.Probe.
@@ -140,16 +148,20 @@ def measure_of(runnable, probes):
     UserError: there is nothing to measure.
   """
   view = runnable.anatomy.view
-  losses = [view.find(name) for name in runnable.losses]
-  losses = [n for n in losses if n and _can_be_fetched(runnable, n)]
+  losses = [
+    node
+    for node in view.nodes.values()
+    if node.op in _CROSS_ENTROPY
+    and node in runnable.anatomy.reached
+    and _can_be_fetched(runnable, node)
+  ]
+  logits = [
+    '%s:%d' % (node.inputs[0].node.name, node.inputs[0].index)
+    for node in losses
+  ]
   if not losses:
-    losses = [
-      node
-      for node in view.nodes.values()
-      if node.op in _CROSS_ENTROPY
-      and node in runnable.anatomy.reached
-      and _can_be_fetched(runnable, node)
-    ]
+    losses = [view.find(name) for name in runnable.losses]
+    losses = [n for n in losses if n and _can_be_fetched(runnable, n)]
   kind = 'loss'
   if not losses:
     ends = [
@@ -158,7 +170,7 @@ def measure_of(runnable, probes):
       if _can_be_fetched(runnable, node)
     ]
     scalars = [n for n in ends if _shape(runnable, n) == []]
-    if len(ends) == len(scalars) == 1:
+    if len(scalars) == 1:
       losses = scalars
     else:
       kind, losses = 'outputs', ends[-_MOST_OUTPUTS:]
@@ -173,6 +185,7 @@ def measure_of(runnable, probes):
     [node.name + ':0' for node in losses],
     inputs,
     losses + [view.find(name) for name in inputs],
+    logits,
   )
 
 
@@ -203,7 +216,7 @@ def _ends(runnable, probes):
   ends, seen, waiting = set(), set(), list(sites)
   while waiting:
     node = waiting.pop()
-    if node in seen or node in gradients:
+    if node in seen or node in gradients or _is_change(node):
       continue
     seen.add(node)
     tensor = feeds.tensor_of(runnable.graph, graph_view.Tensor(node, 0))
@@ -234,7 +247,12 @@ def _gradients(runnable):
   tf.gradients begins with at a loss: Fill, which nobody else has of a scalar.
   """
   view = runnable.anatomy.view
-  waiting = list(runnable.anatomy.gradients)
+  # A transposed convolution is the same op as a gradient of one.
+  waiting = [
+    node
+    for node in runnable.anatomy.gradients
+    if not node.op.endswith('BackpropInput')
+  ]
   for node in view.nodes.values():
     if node.op in ('Fill', 'OnesLike'):
       tensor = feeds.tensor_of(runnable.graph, graph_view.Tensor(node, 0))
@@ -308,7 +326,7 @@ def compare(runnable, prefix, probes, measure, held_out, values):
     variables = {v.op.name: v for v in tf.global_variables()}
     variables = {name: variables[name] for name in values}
     kinds = {'stored': session.run(variables), 'new': values}
-    fetches, _ = measure.fetches(copy.graph)
+    fetches = measure.fetches(copy.graph)[:2]
     phase = feeds.phase(copy, by_batch=False)
     for number, batch in enumerate(held_out):
       feed = {
@@ -322,24 +340,34 @@ def compare(runnable, prefix, probes, measure, held_out, values):
           session, [(v, statistics[name]) for name, v in variables.items()]
         )
         results[kind].append(feeds.run(session, fetches, feed, number))
-  by_batch = [batch.by_batch for batch in held_out]
-  if measure.kind == 'loss':
-    stored, new = (
-      [_loss(v) for v in results[kind]] for kind in ('stored', 'new')
-    )
-    batch = [_loss(v) for v in by_batch]
-  else:
-    stored, new = (
-      [_deviation(v, b) for v, b in zip(results[kind], by_batch)]
-      for kind in ('stored', 'new')
-    )
-    batch = [0.0] * len(by_batch)
+  by_batch = [(batch.by_batch, batch.logits) for batch in held_out]
+  losses = [
+    [_loss(values) for values, _ in of_kind]
+    for of_kind in (results['stored'], by_batch, results['new'])
+  ]
+  guessing = bool(measure.logits) and all(
+    np.mean(loss) > _loss_of_guessing(by_batch[0][1]) for loss in losses
+  )
+  kind = 'outputs' if guessing else measure.kind
+  if kind == 'outputs':
+    part = 1 if guessing else 0
+    losses = [
+      [_deviation(v[part], b[part]) for v, b in zip(of_kind, by_batch)]
+      for of_kind in (results['stored'], by_batch, results['new'])
+    ]
+  stored, batch, new = losses
   return Comparison(
-    measure.kind,
-    *(float(np.mean(v)) for v in (stored, batch, new)),
+    kind,
+    *(float(np.mean(v)) for v in losses),
     batches=len(held_out),
     worse=is_worse(stored, batch, new),
+    guessing=guessing,
   )
+
+
+def _loss_of_guessing(logits):
+  """The cross-entropy of logits that are all alike."""
+  return sum(math.log(np.shape(values)[-1]) for values in logits)
 
 
 def _loss(values):

@@ -7,7 +7,6 @@ from typing import List
 from typing import NamedTuple
 from typing import Optional
 
-from matplotlib import figure
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -250,6 +249,8 @@ def draw(path, result, title):
     result: Diagnosis.
     title: str, for the first line above; the verdicts are the second.
   """
+  from matplotlib import figure  # pylint: disable=g-import-not-at-top
+
   records = result.records
   at = np.arange(len(records))
   stored = [k for k, r in enumerate(records) if r.stored_mean is not None]

@@ -2,6 +2,7 @@
 
 import collections.abc
 import importlib
+import re
 import sys
 import traceback
 from typing import Any
@@ -15,6 +16,7 @@ from graph_resnet9.errors import UserError
 
 # A batch that takes longer hangs on a queue that nobody fills.
 _TIMEOUT_SECS = 600
+_NODE = re.compile(r'\[\[\{\{node (.+?)\}\}')
 
 
 class Batch(NamedTuple):
@@ -251,8 +253,9 @@ def tensor_of(graph, tensor):
 def line(error):
   """The line of an error's message that says what is wrong.
 
-  Of a failed op TensorFlow tells first where it was defined, then
-  "Node: 'its/name'", then what is wrong.
+  Of a failed op TensorFlow tells first where it was defined, then what is
+  wrong, before or behind it the op's name: "Node: 'its/name'" or, in the next
+  line, "[[{{node its/name}}]]".
   """
   lines = str(getattr(error, 'message', None) or error).splitlines() or ['']
   nodes = [k for k, text in enumerate(lines[:-1]) if text.startswith('Node: ')]
@@ -261,4 +264,8 @@ def line(error):
       lines[nodes[-1]][len('Node: ') :].strip("'"),
       lines[nodes[-1] + 1],
     )
+  for before, text in zip(lines, lines[1:]):
+    node = _NODE.search(text)
+    if node and lines[0].startswith('Graph execution error'):
+      return '%s: %s' % (node.group(1), before)
   return lines[0]
