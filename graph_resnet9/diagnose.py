@@ -41,10 +41,10 @@ def define_flags(flag_values=FLAGS):
   shared_flags.define_json(flag_values)
 
 
-def main(paths=()):
+def main(named=()):
   # pylint: disable=g-import-not-at-top
   from graph_resnet9 import files
-  from graph_resnet9.doctor.graph import paths as paths_lib
+  from graph_resnet9.doctor.graph import paths
   from graph_resnet9.doctor.measure import diagnosis
   from graph_resnet9.doctor.measure import recalibration
   from graph_resnet9.doctor.measure import sessions
@@ -54,11 +54,11 @@ def main(paths=()):
 
   if FLAGS.png:
     files.check_png('--png', FLAGS.png)
-  named = paths_lib.of_session(paths, FLAGS.meta_graph, FLAGS.checkpoint)
-  prefix = named.checkpoint
+  chosen = paths.of_session(named, FLAGS.meta_graph, FLAGS.checkpoint)
+  prefix = chosen.checkpoint
   run = (
     None
-    if named.asked or FLAGS.feed
+    if chosen.asked or FLAGS.feed
     else rebuilt.settings_of(prefix, FLAGS.data_dir)
   )
   scores = []
@@ -68,7 +68,7 @@ def main(paths=()):
       runnable = sessions.of_graph(*rebuilt.graph(run, data))
     else:
       runnable = sessions.of_meta_graph(
-        named.graph or prefix + '.meta', FLAGS.feed
+        chosen.graph or prefix + '.meta', FLAGS.feed
       )
     result = diagnosis.diagnose(runnable, prefix, FLAGS.batches)
     if run:

@@ -59,15 +59,15 @@ def define_flags(flag_values=FLAGS):
   )
 
 
-def main(paths=()):
+def main(named=()):
   # pylint: disable=g-import-not-at-top
   from graph_resnet9.doctor.lint import kinds
-  from graph_resnet9.doctor.lint import report as report_lib
+  from graph_resnet9.doctor.lint import reports
 
   unknown = sorted(set(FLAGS.ignore) - set(kinds.KINDS))
   if unknown:
     raise UserError('--ignore=%s: no such code' % ','.join(unknown))
-  named = list(paths)
+  named = list(named)
   if FLAGS.meta_graph or (FLAGS.checkpoint and not named):
     named.append(FLAGS.meta_graph or FLAGS.checkpoint)
   if not named:
@@ -85,7 +85,7 @@ def main(paths=()):
         raise
       unread.append(path)
       print('lint: %s' % ' '.join(str(e).split()), file=sys.stderr)
-  lines = checked and report_lib.FORMATS[FLAGS.format](checked)
+  lines = checked and reports.FORMATS[FLAGS.format](checked)
   if lines:
     print(lines)
   if unread:
@@ -99,7 +99,7 @@ def main(paths=()):
 
 
 def check(path, train_ops=(), checkpoint=None):
-  """The report.Report of what a path means.
+  """The reports.Report of what a path means.
 
   Args:
     path: as of paths.find; where it means a checkpoint, that is checked, too.
@@ -110,10 +110,10 @@ def check(path, train_ops=(), checkpoint=None):
   """
   # pylint: disable=g-import-not-at-top
   from graph_resnet9.doctor.graph import decoding
-  from graph_resnet9.doctor.graph import paths as paths_lib
+  from graph_resnet9.doctor.graph import paths
   from graph_resnet9.doctor.lint import rules
 
-  files = paths_lib.find(path)
+  files = paths.find(path)
   if not files.graph:
     raise UserError(
       '%s: a checkpoint without its graph; give the .meta file that '
@@ -121,7 +121,7 @@ def check(path, train_ops=(), checkpoint=None):
     )
   prefix = None if files.asked else files.checkpoint
   if checkpoint:
-    prefix = paths_lib.find(checkpoint, '--checkpoint=').checkpoint
+    prefix = paths.find(checkpoint, '--checkpoint=').checkpoint
     if prefix is None:
       raise UserError('--checkpoint=%s: no checkpoint' % checkpoint)
   form, meta_graph = decoding.read(files.graph)

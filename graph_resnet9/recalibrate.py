@@ -46,21 +46,21 @@ def define_flags(flag_values=FLAGS):
   )
 
 
-def main(paths=()):
+def main(named=()):
   # pylint: disable=g-import-not-at-top
-  from graph_resnet9.doctor.graph import paths as paths_lib
+  from graph_resnet9.doctor.graph import paths
   from graph_resnet9.doctor.measure import recalibration
   from graph_resnet9.doctor.measure import rewriting
   from graph_resnet9.doctor.measure import sessions
   from graph_resnet9.inputs import dataset
   from graph_resnet9.training import rebuilt
 
-  named = paths_lib.of_session(paths, FLAGS.meta_graph, FLAGS.checkpoint)
-  prefix = named.checkpoint
+  chosen = paths.of_session(named, FLAGS.meta_graph, FLAGS.checkpoint)
+  prefix = chosen.checkpoint
   rewriting.check_out(FLAGS.out)
   run = (
     None
-    if named.asked or FLAGS.feed
+    if chosen.asked or FLAGS.feed
     else rebuilt.settings_of(prefix, FLAGS.data_dir)
   )
   with contextlib.ExitStack() as stack:
@@ -69,7 +69,7 @@ def main(paths=()):
       runnable = sessions.of_graph(*rebuilt.graph(run, data))
     else:
       runnable = sessions.of_meta_graph(
-        named.graph or prefix + '.meta', FLAGS.feed
+        chosen.graph or prefix + '.meta', FLAGS.feed
       )
     done = recalibration.recalibrate(
       runnable, prefix, FLAGS.out, FLAGS.batches, force=FLAGS.force

@@ -64,7 +64,7 @@ WITHOUT_TENSORFLOW = (
   'demos/gallery.py',
   'doctor/lint/findings.py',
   'doctor/lint/kinds.py',
-  'doctor/lint/report.py',
+  'doctor/lint/reports.py',
   'doctor/measure/verdicts.py',
   'doctor/measure/moments.py',
 )

@@ -18,7 +18,7 @@ from graph_resnet9.doctor.lint import normalising
 from graph_resnet9.doctor.lint import running
 from graph_resnet9.doctor.lint import source
 from graph_resnet9.doctor.lint import states as states_lib
-from graph_resnet9.doctor.lint.report import Report
+from graph_resnet9.doctor.lint.reports import Report
 from graph_resnet9.errors import UserError
 
 # Of what was restored the graph can only guess, and the checkpoint knows.
@@ -39,7 +39,7 @@ def lint(found, checkpoint=None):
     found: anatomy.Anatomy of the graph.
     checkpoint: prefix of a checkpoint of this graph, or None.
   Returns:
-    report.Report.
+    reports.Report.
   Raises:
     UserError: no batch normalisation in the graph, or no checkpoint of it.
   """
@@ -82,7 +82,7 @@ def lint(found, checkpoint=None):
 
 
 def _seen(found, states):
-  """What there was to see, as of report.Report."""
+  """What there was to see, as of reports.Report."""
   updates = {u.node for layer in found.layers for u in layer.updates}
   return dict(
     {
