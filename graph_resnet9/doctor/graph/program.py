@@ -9,12 +9,11 @@ from typing import Tuple
 from google.protobuf import message
 import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import variable_pb2
-from tensorflow.python.framework import op_def_registry
 
-from graph_resnet9.doctor.graph import shapes
+from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph import variables
-from graph_resnet9.doctor.graph import verify
-from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.graph.nodes import GraphView
+from graph_resnet9.doctor.graph.ops import op_definition
 
 
 class Program(NamedTuple):
@@ -92,9 +91,7 @@ def of_meta_graph(meta_graph):
 
 
 def _program(graph_def, names, saver_defs):
-  view = graph_view.GraphView(graph_def)
-  verify.inputs(view)
-  shapes.infer(view)
+  view = GraphView(graph_def)
 
   def nodes(found):
     return tuple(node for node in map(view.find, found) if node)
@@ -120,7 +117,7 @@ def _with_defaults(graph_def):
   filled = tf.GraphDef.FromString(graph_def.SerializeToString())
   bodies = [filled.node] + [f.node_def for f in filled.library.function]
   for node in (node for body in bodies for node in body):
-    op = op_def_registry.get(node.op)
+    op = op_definition(node.op)
     for attr in op.attr if op else ():
       if attr.HasField('default_value') and attr.name not in node.attr:
         node.attr[attr.name].CopyFrom(attr.default_value)
@@ -131,14 +128,12 @@ def checkpoint_names(program):
   """{name of a variable: its name in checkpoints}, of what the savers write."""
   found = {}
   for node in program.savers:
-    names = graph_view.constant(node.inputs[1])
-    if names is None:
-      continue
+    names = tensors.strings(node.inputs[1])
     values = node.inputs[2 if node.op == 'Save' else 3 :]
-    for name, value in zip(names.reshape(-1), values):
-      variable = graph_view.variable(value)
+    for name, value in zip(names or [], values):
+      variable = tensors.variable(value)
       if variable:
-        found[variable.name] = name.decode()
+        found[variable.name] = name
   return found
 
 
@@ -146,18 +141,24 @@ def checkpoint_slices(program):
   """{name of a part of a variable: tuple of slices of what is saved}."""
   found = {}
   for node in program.savers:
-    specs = graph_view.constant(node.inputs[2]) if node.op == 'SaveV2' else None
-    for spec, value in zip(
-      [] if specs is None else specs.reshape(-1), node.inputs[3:]
-    ):
-      variable = graph_view.variable(value)
+    specs = tensors.strings(node.inputs[2]) if node.op == 'SaveV2' else None
+    for spec, value in zip(specs or [], node.inputs[3:]):
+      variable = tensors.variable(value)
       if spec and variable:
-        # As '8 3 0,4:-': of an [8, 3] array, 4 rows from row 0, all columns.
-        ranges = spec.decode().split()[-1].split(':')
-        found[variable.name] = tuple(
-          slice(None)
-          if r == '-'
-          else slice(int(r.split(',')[0]), sum(map(int, r.split(','))))
-          for r in ranges
-        )
+        found[variable.name] = _slices(spec)
   return found
+
+
+def _slices(spec):
+  """Of '8 3 0,4:-', of an [8, 3] array: 4 rows from row 0, all columns."""
+  found = []
+  for text in spec.split()[-1:]:
+    for part in text.split(':'):
+      begin, comma, size = part.partition(',')
+      if part == '-':
+        found.append(slice(None))
+      elif comma and begin.isdigit() and size.isdigit():
+        found.append(slice(int(begin), int(begin) + int(size)))
+      else:
+        raise ValueError('%r: no part of a saved variable' % spec)
+  return tuple(found)

@@ -9,8 +9,8 @@ import re
 import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import variable_pb2
 
-from graph_resnet9.doctor.graph import view as graph_view
-from graph_resnet9.doctor.graph.view import VARIABLE_OPS
+from graph_resnet9.doctor.graph import tensors
+from graph_resnet9.doctor.graph.tensors import VARIABLE_OPS
 
 # Ops by which optimizers change variables, or hand gradients to who does.
 APPLIES = re.compile(
@@ -30,7 +30,7 @@ def are_named(meta_graph):
 def trainable(view):
   """Nodes of the variables that optimizers change."""
   changed = [
-    graph_view.variable(node.inputs[0])
+    tensors.variable(node.inputs[0])
     for node in view.nodes.values()
     if APPLIES.fullmatch(node.op) and node.inputs
   ]

@@ -1,20 +1,21 @@
 """The layers of batch normalisation in a graph, and what a step of it runs."""
 
-import functools
-import math
+import re
 from typing import Any
 from typing import List
 from typing import NamedTuple
 
-from graph_resnet9.doctor.graph import variables as variables_lib
-from graph_resnet9.doctor.graph import view as graph_view
-from graph_resnet9.doctor.layers import normalisations as sites_lib
-from graph_resnet9.doctor.layers import updates as updates_lib
+from graph_resnet9.doctor.graph import tensors
+from graph_resnet9.doctor.graph import variables
+from graph_resnet9.doctor.layers import normalisations
+from graph_resnet9.doctor.layers import updates
 from graph_resnet9.errors import UserError
 
 
 class Layer(NamedTuple):
   """All normalisations that share variables, and the updates of those.
+
+  Where they share gamma or beta alone, they have several pairs of statistics.
 
   name: scope of its variables. sites: list of Site. updates: list of Update.
   means, variances: lists of the Nodes of stored statistics.
@@ -35,6 +36,7 @@ class Anatomy:
   """What a Program does about batch normalisation.
 
   layers: list of Layer, in the order of the graph.
+  gradients: Nodes of gradients of weights that something takes.
   steps: Nodes that take a training step, as found or given.
   last_steps: those of them that no other one waits for.
   assumed: Nodes that group updates, not part of a step, taken to be run too.
@@ -54,10 +56,9 @@ class Anatomy:
     """
     self.program = program
     view = self.view = program.view
-    found = sites_lib.find(view)
-    self.layers = _layers(
-      found, updates_lib.find(view, found, program.trainable)
-    )
+    sites = normalisations.find(view)
+    self.layers = _layers(sites, updates.find(view, sites, program.trainable))
+    self.gradients = _gradients_of_weights(view)
     self.assumed = []
     if train_ops:
       self.steps = [view.find(name) for name in train_ops]
@@ -83,15 +84,6 @@ class Anatomy:
     )
     self.last_steps = [n for n in self.steps if n not in before] or self.steps
 
-  @functools.cached_property
-  def gradients(self):
-    """Nodes of ops that only gradients have."""
-    return [
-      node
-      for node in self.view.nodes.values()
-      if updates_lib.GRADIENTS.fullmatch(node.op)
-    ]
-
   def _steps(self):
     """The train ops of the collection, and all that change trained variables.
 
@@ -102,17 +94,16 @@ class Anatomy:
     found.update(
       (node, None)
       for node in self.view.nodes.values()
-      if variables_lib.APPLIES.fullmatch(node.op)
+      if variables.APPLIES.fullmatch(node.op)
     )
-    by_hand = [
-      node
+    # A gradient method written out.
+    found.update(
+      (node, None)
       for node in self.view.nodes.values()
-      if node.op in updates_lib.ASSIGNS
-      and graph_view.variable(node.inputs[0]) in self.program.trainable
-    ]
-    if by_hand and self.gradients:
-      after = self.view.descendants(self.gradients)
-      found.update((node, None) for node in by_hand if node in after)
+      if node.op in updates.ASSIGNS
+      and node in self.view.backward
+      and tensors.variable(node.inputs[0]) in self.program.trainable
+    )
     return list(found)
 
   def _groups_of_updates(self):
@@ -170,11 +161,43 @@ class Anatomy:
     ]
     if step is None or not decays or None in decays:
       return None
-    return math.prod(decays) ** step
+    return tensors.product(decays) ** step
 
 
-def _layers(sites, updates):
-  """Groups sites that share a variable."""
+# Ops whose first output is the gradient of weights.
+_OF_WEIGHTS = re.compile('.*Backprop(Filter|Kernel).*|BiasAddGrad')
+
+
+def _gradients_of_weights(view):
+  """Nodes of gradients of weights that anything takes.
+
+  With the gradient of an input, as an attack or a completion asks for, those
+  of weights are made too, and nobody reads them.
+  """
+  found = []
+  for node in view.nodes.values():
+    if node not in view.backward:
+      continue
+    if _OF_WEIGHTS.fullmatch(node.op) or (
+      node.op == 'MatMul' and node.attribute('transpose_a').b
+    ):
+      taken = view.consumers[node]
+    elif node.op.startswith('FusedBatchNormGrad'):
+      taken = [
+        tensor
+        for reader in view.readers[node]
+        for tensor in reader.inputs
+        if tensor.node is node and tensor.index in (1, 2)
+      ]
+    else:
+      continue
+    if taken:
+      found.append(node)
+  return found
+
+
+def _layers(sites, found):
+  """Groups sites that share a variable; `found`: all Updates."""
   leader = {}
 
   def find(key):
@@ -182,34 +205,38 @@ def _layers(sites, updates):
       key = leader[key]
     return key
 
-  variables = []
+  updated = {}
+  for update in found:
+    updated.setdefault(id(update.site), []).append(update.variable)
+  keys = []
   for site in sites:
-    own = [v for v in (site.gamma, site.beta) if v]
+    own = [variable for variable in (site.gamma, site.beta) if variable]
     own += site.moving_mean + site.moving_variance
-    own += [u.variable for u in updates if u.site is site]
-    variables.append(own or [site.node])
+    own += updated.get(id(site), [])
+    own = own or [site.node]
+    keys.append(own[0])
     for variable in own[1:]:
       leader[find(variable)] = find(own[0])
-  groups = {}
-  for site, own in zip(sites, variables):
-    groups.setdefault(find(own[0]), []).append(site)
-  return [
-    _layer(group, [u for u in updates if u.site in group])
-    for group in groups.values()
-  ]
+  groups, group_of = {}, {}
+  for site, key in zip(sites, keys):
+    group = group_of[id(site)] = groups.setdefault(find(key), ([], []))
+    group[0].append(site)
+  for update in found:
+    group_of[id(update.site)][1].append(update)
+  return [_layer(*group) for group in groups.values()]
 
 
-def _layer(sites, updates):
+def _layer(sites, found):
   means = [v for site in sites for v in site.moving_mean]
   variances = [v for site in sites for v in site.moving_variance]
-  means += [u.variable for u in updates if u.kind == 'mean']
-  variances += [u.variable for u in updates if u.kind == 'variance']
-  named = [node for site in sites for node in (site.gamma, site.beta) if node]
-  scopes = [node.name.rpartition('/')[0] for node in named + means]
+  means += [u.variable for u in found if u.kind == 'mean']
+  variances += [u.variable for u in found if u.kind == 'variance']
+  scales = [node for site in sites for node in (site.gamma, site.beta) if node]
+  scopes = [node.name.rpartition('/')[0] for node in scales + means]
   return Layer(
     next(filter(None, scopes), sites[0].node.name),
     sites,
-    updates,
+    found,
     list(dict.fromkeys(means)),
     list(dict.fromkeys(variances)),
   )

@@ -2,11 +2,15 @@
 
 from typing import NamedTuple
 
-from graph_resnet9.doctor.graph import view as graph_view
-from graph_resnet9.doctor.graph.view import Tensor
+from graph_resnet9.doctor.graph import tensors
+from graph_resnet9.doctor.graph.nodes import Tensor
+from graph_resnet9.doctor.graph.walks import walk
 from graph_resnet9.doctor.layers import batch_statistics
 
-_MAX_WALK = 200  # Nodes.
+_IFS = ('If', 'StatelessIf')
+_SELECTS = ('Select', 'SelectV2')
+# They read a tensor, and take no part in what becomes of it.
+_ASIDE = ('Shape', 'ShapeN', 'Size', 'Rank', 'ZerosLike', 'OnesLike')
 
 
 class Choice(NamedTuple):
@@ -22,63 +26,127 @@ class Choice(NamedTuple):
     A placeholder with a default is taken at that.
     """
     values = []
-    for source in graph_view.sources(self.predicate):
+    for source in tensors.sources(self.predicate):
       if source.node.op == 'PlaceholderWithDefault':
         source = source.node.inputs[0]
-      values.append(graph_view.constant(source))
-    if len(values) != 1 or values[0] is None:
+      values.append(tensors.constant(source))
+    if len(values) != 1 or values[0] is None or values[0].size != 1:
       return None
-    return bool(values[0]) == self.value
+    return bool(values[0].item()) == self.value
 
 
 def around(tensor):
   """Choice of the branch that a tensor was handed into, or None."""
-  node = tensor.node
-  while node.inputs:
-    if node.op in ('Switch', 'RefSwitch'):
-      if any(
-        s.node.op == 'LoopCond' for s in graph_view.sources(node.inputs[1])
-      ):
-        return None
-      return Choice(node.inputs[1], tensor.index == 1)
-    if node.op == '_Arg' and node.attr['branch'].endswith('_branch'):
-      return Choice(
-        node.attr['call'].inputs[0], node.attr['branch'] == 'then_branch'
-      )
-    if node.op not in ('Identity', 'Cast', '_Arg'):
-      return None
-    tensor = node.inputs[0]
-    node = tensor.node
+
+  def before(tensor):
+    handed = tensor.node.op in ('Identity', 'Cast', '_Arg')
+    return tensor.node.inputs[:1] if handed else []
+
+  for node, index in walk([tensor], before):
+    if node.op in tensors.SWITCHES:
+      return None if _of_loop(node) else Choice(node.inputs[1], index == 1)
+    if node.call and node.branch.endswith('_branch'):
+      return Choice(node.call.inputs[0], node.branch == 'then_branch')
   return None
+
+
+def _of_loop(switch):
+  return any(s.node.op == 'LoopCond' for s in tensors.sources(switch.inputs[1]))
 
 
 def meeting_at(tensor):
   """Choice where stored and batch statistics meet on the way to a tensor."""
-  seen, waiting = set(), [tensor]
-  while waiting and len(seen) < _MAX_WALK:
-    at = waiting.pop()
+  for at in walk([tensor], lambda at: at.node.inputs):
     node = at.node
-    if at in seen:
-      continue
-    seen.add(at)
-    if node.op in ('Merge', 'RefMerge'):
+    if node.op in tensors.MERGES:
       for branch in node.inputs:
-        if _all_of_batch(branch):
-          choice = around(branch)
-          if choice:
-            return choice
-    elif node.op in ('If', 'StatelessIf'):
-      by_batch = [_all_of_batch(results[at.index]) for results in node.results]
-      if sum(by_batch) == 1:
-        return Choice(node.inputs[0], by_batch[0])
-    elif node.op in ('Select', 'SelectV2'):
-      by_batch = [_all_of_batch(branch) for branch in node.inputs[1:]]
-      if sum(by_batch) == 1:
-        return Choice(node.inputs[0], by_batch[0])
-    waiting += node.inputs
+        choice = _all_of_batch(branch) and around(branch)
+        if choice:
+          return choice
+      continue
+    if node.op in _IFS:
+      branches = [r[at.index] for r in node.results if at.index < len(r)]
+    elif node.op in _SELECTS:
+      branches = node.inputs[1:]
+    else:
+      continue
+    by_batch = [_all_of_batch(branch) for branch in branches]
+    if len(by_batch) == 2 and sum(by_batch) == 1:
+      return Choice(node.inputs[0], by_batch[0])
   return None
 
 
 def _all_of_batch(tensor):
   """Whether no variable is in a value."""
-  return not batch_statistics.leaves(tensor)[0]
+  return not batch_statistics.composition(tensor).variables
+
+
+def behind(view, tensor, following):
+  """Choice that a normalised tensor goes into one branch of, or None.
+
+  Keras normalises by the batch whatever the phase, and then chooses between
+  that and what is normalised by stored statistics.
+
+  Args:
+    view: GraphView.
+    tensor: Tensor, the normalised one or one on the way to it.
+    following: function of a Node, whether the normalisation goes on there.
+  """
+  choices = set()
+
+  def after(at):
+    found = []
+    for reader in view.readers[at.node]:
+      if reader in view.backward or reader.op in _ASIDE:
+        continue
+      places = [k for k, t in enumerate(reader.inputs) if t == at]
+      if reader.op in tensors.SWITCHES and places == [0]:
+        choices.update(_taken_branches(view, reader))
+      elif reader.op in _SELECTS and places in ([1], [2]):
+        choices.add(Choice(reader.inputs[0], places == [1]))
+      elif reader.op in _IFS and places and 0 not in places:
+        choices.add(_returning_branch(reader, at))
+      elif places and following(reader):
+        found.append(Tensor(reader, 0))
+      elif places:
+        choices.add(None)  # Whatever a phase says.
+    return found
+
+  for _ in walk([tensor], after):
+    pass
+  return choices.pop() if len(choices) == 1 else None
+
+
+def _taken_branches(view, switch):
+  """Choices of the branches that use what a Switch hands on; None: a loop."""
+  if _of_loop(switch):
+    return {None}
+  return {
+    Choice(switch.inputs[1], tensor.index == 1)
+    for reader in view.readers[switch]
+    for tensor in reader.inputs
+    if tensor.node is switch and _is_use(view, reader)
+  }
+
+
+def _is_use(view, reader):
+  """Whether a reader in a branch is more than a gradient's look at a shape."""
+  if reader in view.backward or reader.op in _ASIDE:
+    return False
+  return reader.op != 'Identity' or bool(view.readers[reader])
+
+
+def _returning_branch(call, tensor):
+  """Choice of the only branch of an If that returns a tensor as it is."""
+  returns = [
+    any(tensor in set(walk([r], _handed_in)) for r in results)
+    for results in call.results
+  ]
+  if len(returns) != 2 or sum(returns) != 1:
+    return None
+  return Choice(call.inputs[0], returns[0])
+
+
+def _handed_in(tensor):
+  passes = tensor.node.op in ('Identity', '_Arg')
+  return tensor.node.inputs[:1] if passes else []

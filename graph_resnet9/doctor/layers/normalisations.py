@@ -10,12 +10,23 @@ from typing import List
 from typing import NamedTuple
 from typing import Optional
 
-from graph_resnet9.doctor.graph import view as graph_view
-from graph_resnet9.doctor.graph.view import Tensor
+from graph_resnet9.doctor.graph import shapes
+from graph_resnet9.doctor.graph import tensors
+from graph_resnet9.doctor.graph.nodes import Tensor
+from graph_resnet9.doctor.graph.walks import walk
 from graph_resnet9.doctor.layers import batch_statistics
 from graph_resnet9.doctor.layers import choices
+from graph_resnet9.doctor.layers.batch_statistics import composition
 
-_MAX_WALK = 200  # Nodes; a normalisation takes a dozen.
+_INVERSES = ('Reciprocal', 'Inv')
+# What carries a value on, with one reader's input as good as another's.
+_CARRYING = frozenset(
+  tensors.SWITCHES
+  + tensors.MERGES
+  + tensors.ENTERS
+  + ('Identity', 'Cast', 'Reshape', 'Squeeze', 'ExpandDims', '_Arg')
+)
+_AFFINE = batch_statistics.ADDS + batch_statistics.MULTIPLIES + ('Sub', 'Neg')
 
 
 class Site(NamedTuple):
@@ -30,6 +41,7 @@ class Site(NamedTuple):
   batch_mean, batch_variance: Tensors of batch statistics that it may use.
   moving_mean, moving_variance: Nodes of variables that it may use.
   choice: choices.Choice of the two, or None if it always does the same.
+  mean, variance: Tensors that it normalises by; mean is None if not seen.
   """
 
   node: Any
@@ -44,6 +56,8 @@ class Site(NamedTuple):
   moving_mean: List[Any]
   moving_variance: List[Any]
   choice: Optional[choices.Choice]
+  mean: Optional[Tensor] = None
+  variance: Optional[Tensor] = None
 
   @property
   def by_batch(self):
@@ -64,7 +78,7 @@ def find(view):
   for node in list(view.nodes.values()):
     site = None
     if node.op in batch_statistics.FUSED:
-      site = _fused(node)
+      site = _fused(view, node)
     elif node.op in ('Rsqrt', 'Sqrt', 'Pow'):
       site = _by_hand(view, node)
     if site:
@@ -72,87 +86,115 @@ def find(view):
   return found
 
 
-def _fused(node):
+def _fused(view, node):
   x, gamma, beta, mean, variance = node.inputs[:5]
-  training = batch_statistics.trains(node)
   axis, values = batch_statistics.reduction(Tensor(node, 2))
-  if training:
+  if batch_statistics.trains(node):
     means, variances = [Tensor(node, 1)], [Tensor(node, 2)]
     moving_means, moving_variances = [], []
+    choice = choices.around(x) or choices.behind(
+      view, Tensor(node, 0), _carries
+    )
   else:
-    moving_means, means = batch_statistics.leaves(mean)
-    moving_variances, variances = batch_statistics.leaves(variance)
+    moving_means, means, _ = composition(mean)
+    moving_variances, variances, _ = composition(variance)
+    choice = None
   return Site(
     node,
-    graph_view.outside(x),
+    tensors.outside(x),
     axis,
     values,
-    node.attr['epsilon'].f,
-    graph_view.variable(gamma),
-    graph_view.variable(beta),
-    means,
-    variances,
-    moving_means,
-    moving_variances,
-    choices.around(x) if training else None,
-  )
-
-
-def _by_hand(view, root):
-  """Site of a square root of variance + epsilon by which x is divided."""
-  if root.op == 'Pow':
-    exponent = graph_view.constant(root.inputs[1])
-    if exponent is None or exponent.size != 1 or abs(exponent.item()) != 0.5:
-      return None
-  sums = graph_view.sources(root.inputs[0])
-  if len(sums) != 1 or sums[0].node.op not in batch_statistics.ADDS:
-    return None
-  terms = sums[0].node.inputs
-  variance = [t for t in terms if graph_view.constant(t) is None]
-  epsilon = [graph_view.constant(t) for t in terms if t not in variance]
-  if len(variance) != 1 or epsilon[0].size != 1:
-    return None
-  moving_variances, variances = batch_statistics.leaves(variance[0])
-  # Of images' channels, of examples' features: never a scalar.
-  size = graph_view.shape(sums[0])
-  if not moving_variances and not variances or size in ([], [1]):
-    return None
-  use = _use(view, root)
-  if use is None:
-    return None
-  x, mean, gamma, beta = use
-  moving_means, means = batch_statistics.leaves(mean) if mean else ([], [])
-  if variances:
-    means = means or batch_statistics.means_beside(variances)
-    x = batch_statistics.reduced_input(variances[0])
-    axis, values = batch_statistics.reduction(variances[0])
-  else:
-    axis, values = _axis_of_vector(x, size), None
-  # A kernel can be standardised like that, too.
-  if x is None or graph_view.variable(x):
-    return None
-  choice = (
-    choices.meeting_at if moving_variances and variances else choices.around
-  )(variance[0])
-  return Site(
-    root,
-    graph_view.outside(x),
-    axis,
-    values,
-    float(epsilon[0].item()),
-    gamma,
-    beta,
+    node.attribute('epsilon').f,
+    tensors.variable(gamma),
+    tensors.variable(beta),
     means,
     variances,
     moving_means,
     moving_variances,
     choice,
+    mean,
+    variance,
   )
+
+
+def _by_hand(view, root):
+  """Site of a square root of variance + epsilon by which x is divided."""
+  inverted = root.op == 'Rsqrt'
+  if root.op == 'Pow':
+    exponent = tensors.number(root.inputs[1])
+    if exponent not in (0.5, -0.5):
+      return None
+    inverted = exponent < 0
+  sums = tensors.sources(root.inputs[0])
+  if len(sums) != 1 or sums[0].node.op not in batch_statistics.ADDS:
+    return None
+  terms = sums[0].node.inputs
+  variance = [t for t in terms if tensors.constant(t) is None]
+  if len(variance) != 1:
+    return None
+  (epsilon,) = (tensors.number(t) for t in terms if t not in variance)
+  moving_variances, statistics, _ = composition(variance[0])
+  # Of images' channels, of examples' features: never a scalar.
+  size = shapes.shape(sums[0])
+  if epsilon is None or not moving_variances and not statistics:
+    return None
+  if size in ([], [1]):
+    return None
+  use = _use(view, root, inverted)
+  if use is None:
+    return None
+  moving_means, means, _ = composition(use.mean) if use.mean else ([], [], [])
+  x, axis, values = use.x, None, None
+  variances = [t for t in statistics if batch_statistics.is_second_moment(t)]
+  if statistics:
+    # The first moments in a variance are those that its squares are taken to.
+    first = [t for t in statistics if t not in variances]
+    variances = variances or statistics
+    means = (
+      [t for t in means if t not in variances]
+      or batch_statistics.means_beside(variances)
+      or first
+    )
+    x = batch_statistics.reduced_input(variances[0])[0]
+    axis, values = batch_statistics.reduction(variances[0])
+  # A kernel can be standardised like that, too.
+  if x is None or tensors.variable(x):
+    return None
+  if moving_variances and variances:
+    choice = choices.meeting_at(variance[0])
+  else:
+    choice = choices.around(variance[0])
+    if variances and not choice:
+      choice = choices.behind(view, Tensor(root, 0), _carries_affine)
+  return Site(
+    root,
+    tensors.outside(x),
+    _axis_of_vector(x, size) if axis is None else axis,
+    values,
+    epsilon,
+    use.gamma,
+    use.beta,
+    means,
+    variances,
+    moving_means,
+    moving_variances,
+    choice,
+    use.mean,
+    variance[0],
+  )
+
+
+def _carries(node):
+  return node.op in _CARRYING
+
+
+def _carries_affine(node):
+  return node.op in _CARRYING or node.op in _AFFINE or node.op in _INVERSES
 
 
 def _axis_of_vector(x, size):
   """Which axis of x a vector of `size`, [channels] or [1, c, 1, 1], is of."""
-  before = x and graph_view.shape(x)
+  before = shapes.shape(x)
   if not before:
     return -1
   if size and len(size) == len(before) and any(n != 1 for n in size):
@@ -160,73 +202,108 @@ def _axis_of_vector(x, size):
   return len(before) - 1
 
 
-def _use(view, root):
-  """(x, mean, gamma, beta) of how a root is divided by, None where not seen.
+class _Use(NamedTuple):
+  """How a root is used: Tensors x and mean, Nodes gamma and beta, or None."""
 
-  The forms are (x - mean) * inverse, x * inverse - mean * inverse and the same
-  with gamma in the inverse, or divided by the root. Of several candidates the
-  first is taken: the gradients, which multiply too, come later in a graph.
+  x: Optional[Tensor]
+  mean: Optional[Tensor]
+  gamma: Any
+  beta: Any
+
+
+def _use(view, root, inverted):
+  """_Use of a root, or None if nothing is divided by it.
+
+  The forms are (x - mean) * inverse, x * inverse - mean * inverse, both also
+  with gamma in the inverse, or divided by the root. What is multiplied with
+  the inverse is x, x - mean, mean or gamma, told apart by what it is made of.
   """
-  inverse = root.op == 'Rsqrt' or (
-    root.op == 'Pow' and graph_view.constant(root.inputs[1]).item() < 0
-  )
-  x = mean = gamma = beta = None
-  divides = False
-  seen, waiting = set(), [(root, inverse)]
-  while waiting and len(seen) < _MAX_WALK:
-    node, inverted = waiting.pop(0)
-    if node in seen:
-      continue
-    seen.add(node)
-    for consumer in view.consumers[node]:
-      if consumer.op in (
-        'Identity',
-        'Cast',
-        'Reshape',
-        'Squeeze',
-        'Switch',
-        'ExpandDims',
-        'Merge',
-        '_Arg',
-        'Enter',
-      ):
-        waiting.append((consumer, inverted))
-      elif consumer.op in ('Reciprocal', 'Inv'):
-        waiting.append((consumer, True))
-      elif (
-        consumer.op in batch_statistics.MULTIPLIES
-        and (consumer.op == 'Mul') == inverted
-        and len(consumer.inputs) == 2
-      ):
-        first, second = consumer.inputs
-        other = first if second.node is node else second
-        if consumer.op != 'Mul' and other is not first:
-          continue  # The root is divided by something.
-        divides = True
-        kinds = batch_statistics.kinds(other)
-        difference = graph_view.sources(other)[0].node
-        if difference.op == 'Sub' and 'neither' not in batch_statistics.kinds(
-          difference.inputs[1]
-        ):  # x - mean
-          x, mean = x or difference.inputs[0], mean or difference.inputs[1]
-          waiting.append((consumer, True))
-        elif 'neither' not in kinds:
-          taken_from = _subtractions(view, consumer)
-          if taken_from or gamma or kinds != {'variable'}:
-            mean = mean or other
-            beta = beta or next(iter(taken_from), None)
-          else:
-            gamma = graph_view.variable(other)
-            waiting.append((consumer, True))
-        elif graph_view.constant(other) is None:
-          x = x or other
-  return (x, mean, gamma, beta) if divides else None
+  products = _products(view, root, inverted)
+  if not products:
+    return None
+  centred, plain, means, gammas = [], [], [], []
+  for product, other in products:
+    made_of = composition(other)
+    taken_from = _taken_from(view, product)
+    difference = _difference(other)
+    if difference:
+      centred.append(difference)
+    elif not made_of.is_per_channel:
+      if tensors.constant(other) is None:
+        plain.append((other, None))
+    elif taken_from or made_of.statistics or _is_negative(other):
+      means.append((other, next(iter(taken_from), None)))
+    else:
+      gammas.append((other, tensors.variable(other)))
+  if not means and len(gammas) > 1:
+    means.append(gammas.pop())  # Both are variables: gamma comes first.
+  x, mean = (centred + plain or [(None, None)])[0]
+  beta = None
+  if means and not mean:
+    mean, beta = means[0]
+  return _Use(x, mean, gammas[0][1] if gammas else None, beta)
 
 
-def _subtractions(view, node):
-  """What a product is taken from, as mean * inverse from beta: variables."""
+def _products(view, root, inverted):
+  """[(product Node, the other Tensor)] of an inverse root, also times gamma.
+
+  In the order of the graph. Those of gradients are left out; where a network
+  goes on from its own gradients, they come after the ones that are meant.
+  """
+  skipped = () if root in view.backward else view.backward
   found = []
-  for consumer in view.consumers[node]:
-    if consumer.op == 'Sub' and consumer.inputs[1].node is node:
-      found.append(graph_view.variable(consumer.inputs[0]))
-  return found
+
+  def after(step):
+    node, inverted = step
+    following = []
+    for reader in view.readers[node]:
+      if reader in skipped:
+        continue
+      if reader.op in _CARRYING:
+        following.append((reader, inverted))
+      elif reader.op in _INVERSES:
+        following.append((reader, True))
+      elif reader.op in batch_statistics.MULTIPLIES and (
+        (reader.op == 'Mul') == inverted
+      ):
+        first, second = reader.inputs
+        other = first if second.node is node else second
+        if reader.op == 'Mul' or other is first:
+          found.append((reader, other))
+          if _difference(other) or not composition(other).others:
+            following.append((reader, True))  # To gamma.
+    return [_Step(*step) for step in following]
+
+  for _ in walk([_Step(root, inverted)], after):
+    pass
+  return sorted(found, key=lambda pair: pair[0].position)
+
+
+def _difference(tensor):
+  """(x, mean) of x - mean, or None."""
+  node = tensors.sources(tensor)[0].node
+  if node.op != 'Sub' or composition(node.inputs[0]).is_per_channel:
+    return None
+  if not composition(node.inputs[1]).is_per_channel:
+    return None
+  return node.inputs[0], node.inputs[1]
+
+
+class _Step(NamedTuple):
+  """A Node on the way from a root, and whether it holds its inverse."""
+
+  node: Any
+  inverted: bool
+
+
+def _is_negative(tensor):
+  return any(t.node.op == 'Neg' for t in tensors.sources(tensor))
+
+
+def _taken_from(view, product):
+  """What a product is taken from, as mean * inverse from beta: variables."""
+  return [
+    tensors.variable(reader.inputs[0])
+    for reader in view.readers[product]
+    if reader.op == 'Sub' and reader.inputs[1].node is product
+  ]

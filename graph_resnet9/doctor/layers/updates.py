@@ -5,12 +5,14 @@ from typing import Any
 from typing import NamedTuple
 from typing import Optional
 
-import numpy as np
-
-from graph_resnet9.doctor.graph import view as graph_view
-from graph_resnet9.doctor.graph.view import Tensor
+from graph_resnet9.doctor.graph import shapes
+from graph_resnet9.doctor.graph import tensors
+from graph_resnet9.doctor.graph.nodes import Tensor
+from graph_resnet9.doctor.graph.walks import walk
 from graph_resnet9.doctor.layers import batch_statistics
-from graph_resnet9.doctor.layers import normalisations as sites
+from graph_resnet9.doctor.layers import decays
+from graph_resnet9.doctor.layers.batch_statistics import composition
+from graph_resnet9.doctor.layers.normalisations import Site
 
 ASSIGNS = (
   'Assign',
@@ -20,12 +22,8 @@ ASSIGNS = (
   'AssignSubVariableOp',
   'AssignAddVariableOp',
 )
-# Ops that only gradients have.
-GRADIENTS = re.compile(
-  r'.*Grad(V2|V3|WithArgmax)?|.*Backprop.*|BroadcastGradientArgs'
-)
-_MAX_WALK = 200  # Nodes.
-_MAX_DEPTH = 12  # Of the arithmetic of a moving average.
+# They read a variable and do nothing that a step would need.
+_ASIDE = re.compile('Save(V2|Slices)?|.*Summary(V2)?|Shape|.*Initialized')
 
 
 class Update(NamedTuple):
@@ -33,159 +31,110 @@ class Update(NamedTuple):
 
   node: Node of the assignment. variable: Node.
   kind: 'mean' or 'variance'.
-  site: sites.Site whose batch statistics they are.
+  site: normalisations.Site whose batch statistics they are.
   decay: float, weight of the stored value; None if it is not constant.
   """
 
   node: Any
   variable: Any
   kind: str
-  site: sites.Site
+  site: Site
   decay: Optional[float]
 
 
-def find(view, found_sites, trainable):
+def find(view, sites, trainable):
   """All Updates of a GraphView.
 
   Args:
     view: GraphView.
-    found_sites: list of sites.Site, whose batch statistics count.
-    trainable: Nodes of variables that are no statistics: an optimizer written
-      out moves them by gradients in which batch statistics are factors.
+    sites: list of normalisations.Site, whose batch statistics count.
+    trainable: Nodes of the variables that are trained, or said to be: Keras
+      2.0 to 2.3 puts stored statistics among them. A gradient method written
+      out moves variables by factors that are batch statistics, too.
   """
   owners = {}
-  for site in found_sites:
-    for kind, tensors in (
+  for site in sites:
+    for kind, statistics in (
       ('mean', site.batch_mean),
       ('variance', site.batch_variance),
     ):
-      for tensor in tensors:
-        owners.setdefault(tensor, (kind, site))
+      for statistic in statistics:
+        owners.setdefault(statistic, (kind, site))
+  read = {v for site in sites for v in site.moving_mean + site.moving_variance}
+  assigns = [node for node in view.nodes.values() if node.op in ASSIGNS]
   found = []
-  for node in list(view.nodes.values()):
-    if node.op not in ASSIGNS or len(node.inputs) < 2:
+  for node in assigns:
+    target = tensors.variable(node.inputs[0])
+    if target is None or shapes.shape(Tensor(target, 0)) == []:
       continue
-    target = graph_view.variable(node.inputs[0])
-    if (
-      target is None
-      or target in trainable
-      or graph_view.shape(Tensor(target, 0)) == []
-    ):
+    made_of = composition(node.inputs[1])
+    owned = [owners[t] for t in made_of.statistics if t in owners]
+    if not owned or any(t.node in view.backward for t in made_of.others):
       continue
-    _, batch = batch_statistics.leaves(node.inputs[1])
-    owned = [owners[tensor] for tensor in batch if tensor in owners]
-    if owned and not _of_gradients(node.inputs[1]):
-      kinds = {kind for kind, _ in owned}
-      update = Update(
+    if target in trainable and target not in read and _is_used(view, target):
+      continue
+    kinds = {kind for kind, _ in owned}
+    found.append(
+      Update(
         node,
         target,
         'variance' if 'variance' in kinds else 'mean',
         owned[0][1],
-        _decay(node, target),
+        decays.decay(node, target),
       )
-      found.append(_debiased(view, update) or update)
-  return found
+    )
+  return [_debiased(update, assigns, read) or update for update in found]
 
 
-def _debiased(view, update):
+def _is_used(view, variable):
+  """Whether anything reads a variable but averages, savers and summaries."""
+
+  def readers(node):
+    carries = node.op in tensors.PASSING or node.op in tensors.VARIABLE_OPS
+    goes_on = carries or node.op in batch_statistics.ADDS + ('Mul', 'Sub')
+    return view.readers[node] if goes_on else []
+
+  return any(
+    view.readers[node]  # What nobody reads is no use either.
+    and not readers(node)
+    and node.op not in ASSIGNS
+    and not _ASIDE.fullmatch(node.op)
+    for node in walk([variable], readers)
+  )
+
+
+def _debiased(update, assigns, read):
   """Update of the variable that holds an average without its bias, or None.
 
   assign_moving_average(zero_debias=True) keeps the average in a variable
-  `biased`, and what evaluation reads, divided by 1 - decay ** steps, in the one
-  it was given; the initial value is not in that, so it has no decay.
+  `biased`, and what evaluation reads, that divided by 1 - decay ** steps, in
+  the one it was given; the initial value is not in that, so it has no decay.
+
+  Args:
+    update: Update of what may be `biased`.
+    assigns: Nodes of all assignments.
+    read: set of the variables' Nodes that normalisations read.
   """
-  waiting = [update.node]
-  while waiting:
-    for consumer in view.consumers[waiting.pop()]:
-      if consumer.op in ('Identity', 'ReadVariableOp', 'RealDiv'):
-        waiting.append(consumer)
-      elif consumer.op in ('Assign', 'AssignVariableOp'):
-        target = graph_view.variable(consumer.inputs[0])
-        if target not in (update.variable, None):
-          return update._replace(node=consumer, variable=target, decay=None)
+  if update.variable in read:
+    return None
+  for node in assigns:
+    target = tensors.variable(node.inputs[0])
+    if target in (None, update.variable) or read and target not in read:
+      continue
+    for quotient in _quotients(node.inputs[1], target):
+      averages = tensors.sources(quotient.inputs[0])
+      if any(t.node in (update.variable, update.node) for t in averages):
+        return update._replace(node=node, variable=target, decay=None)
   return None
 
 
-def _of_gradients(tensor):
-  """Whether gradients make a value, as that of an optimizer's slot."""
-  seen, waiting = set(), [tensor.node]
-  while waiting and len(seen) < _MAX_WALK:
-    node = waiting.pop(0)
-    if node in seen or node.op in batch_statistics.FUSED:
-      continue
-    seen.add(node)
-    if GRADIENTS.fullmatch(node.op):
-      return True
-    if node.op != 'Mean':
-      waiting += [source.node for source in node.inputs]
-  return False
-
-
-def _decay(node, target):
-  """The weight of the old value in what an assignment leaves, or None."""
-  weight = _weight(node.inputs[1], target, 0)
-  if weight is None or weight[0] is None:
-    return None
-  kept = float(weight[0])
-  if 'Sub' in node.op:
-    kept = 1 - kept
-  elif 'Add' in node.op:
-    kept = 1 + kept
-  return kept if 0 <= kept < 1 else None
-
-
-def _weight(tensor, target, depth):
-  """What a tensor is in terms of a variable: (its factor, a constant).
-
-  Returns:
-    (factor, None) of something that the variable is in with that factor, or
-    not at all (0.); (None, value) of a constant; None if it cannot be told.
-  """
-  if depth > _MAX_DEPTH:
-    return 0.0, None
-  candidates = graph_view.sources(tensor)
-  constants = [graph_view.constant(source) for source in candidates]
-  if all(c is not None and c.size == 1 for c in constants) and constants:
-    # Of a decay that a placeholder switches between d and 1, d.
-    values = [float(c.item()) for c in constants]
-    inner = [v for v in values if v not in (0.0, 1.0)] or values
-    return None, inner[0]
-  if any(source.node is target for source in candidates):
-    # Where it meets something else, that is what a step of training takes.
-    return float(len(candidates) == 1), None
-  found = [_combined(source.node, target, depth) for source in candidates]
-  factors = [w for w in found if w and w[0]] or [w for w in found if w]
-  return factors[0] if factors else None
-
-
-def _combined(node, target, depth):
-  operands = (
-    [_weight(t, target, depth + 1) for t in node.inputs]
-    if (node.op in batch_statistics.ADDS + ('Sub', 'Mul', 'AddN', 'Neg'))
-    else []
-  )
-  if not operands:
-    return 0.0, None
-  if any(w is None for w in operands):
-    return None
-  constants = [w[1] for w in operands]
-  if all(c is not None for c in constants):
-    sign = -1 if node.op in ('Sub', 'Neg') else 1
-    value = (
-      np.prod(constants)
-      if node.op == 'Mul'
-      else -constants[0]
-      if node.op == 'Neg'
-      else constants[0] + sign * sum(constants[1:])
-    )
-    return None, float(value)
-  factors = [w[0] or 0.0 for w in operands]
-  if node.op == 'Mul':
-    constant = [c for c in constants if c is not None]
-    if not constant:
-      return None if any(factors) else (0.0, None)
-    return sum(factors) * float(np.prod(constant)), None
-  if node.op == 'Neg':
-    return -factors[0], None
-  sign = -1 if node.op == 'Sub' else 1
-  return factors[0] + sign * sum(factors[1:]), None
+def _quotients(value, target):
+  """Nodes of the divisions that are a value, or target minus a value."""
+  for source in tensors.sources(value):
+    node = source.node
+    if node.op == 'Sub' and tensors.variable(node.inputs[0]) is target:
+      for inner in tensors.sources(node.inputs[1]):
+        if inner.node.op in batch_statistics.DIVIDES:
+          yield inner.node
+    elif node.op in batch_statistics.DIVIDES:
+      yield node

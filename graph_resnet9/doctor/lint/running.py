@@ -122,8 +122,8 @@ def _gates(view, node):
   # What an If gives back is outside of it.
   inside = view.ancestors([node], lambda n: bool(n.results))
   for argument in inside:
-    if argument.op == '_Arg' and argument.attr['branch'].endswith('_branch'):
-      call = argument.attr['call']
+    if argument.call and argument.branch.endswith('_branch'):
+      call = argument.call
       found.update(graph_view.sources(call.inputs[0]))
   return found
 

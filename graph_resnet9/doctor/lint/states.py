@@ -106,7 +106,7 @@ def in_loops(view) -> FrozenSet[Any]:
   enters: List[Any] = []
   for node in view.nodes.values():
     if node.op in ('Enter', 'RefEnter') or (
-      node.op == '_Arg' and node.attr['branch'] == 'body'
+      node.branch == 'body'
     ):
       enters.append(node)
   if not enters:

@@ -45,12 +45,13 @@ def copy(runnable, probes):
             graph_def, '%s/%d' % (scope, k), variable
           ).name
         continue
-      for k, (variable, statistics) in enumerate(
-        zip(probe.stored, (site.batch_mean, site.batch_variance))
+      means = [site.mean] if site.mean else site.batch_mean
+      for k, (variable, used) in enumerate(
+        zip(probe.stored, (means, [site.variance]))
       ):
         read = _read(graph_def, '%s/%d' % (scope, k), variable)
-        for place, statistic in enumerate(statistics):
-          tensor = feeds.tensor_of(runnable.graph, statistic)
+        for place, used_tensor in enumerate(used):
+          tensor = feeds.tensor_of(runnable.graph, used_tensor)
           if tensor is None:
             raise UserError(
               'layer %s: its batch statistics are inside a function, where the '
