@@ -99,8 +99,9 @@ def main():
   )
   print('loss      %8.4f' % result.loss)
   print('accuracy  %8.2f%%' % (100 * result.accuracy))
+  width = max(10, *map(len, class_names))
   for name, accuracy in zip(class_names, result.class_accuracy):
-    print('  %-10s %6.2f%%' % (name, 100 * accuracy))
+    print('  %-*s %6.2f%%' % (width, name, 100 * accuracy))
   print(json.dumps(summary))
 
 

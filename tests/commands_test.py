@@ -149,6 +149,7 @@ class CommandsTest(helpers.CommandTestCase):
       ('has 10000 examples', ['--dataset=synthetic', '--batch_size=10001']),
       ('has 50000 examples', ['--batch_size=50001']),
       ('has 9 examples', ['--batch_size=10', '--train_examples=9']),
+      ('Give --data_dir', ['--dataset=cifar100']),
       ('there is no GPU here', ['--num_gpus=2', '--dataset=synthetic']),
       ('/dev/null is not a directory', ['--train_dir=/dev/null/run']),
     ):

@@ -47,7 +47,7 @@ ALLOWED = {
 WITHOUT_TENSORFLOW = (
   '__init__.py',
   'cli/flagfile.py',
-  'cli/help.py',
+  'cli/usage.py',
   'cli/recipe_flags.py',
   'cli/recipes.py',
   'cli/settings.py',
@@ -56,7 +56,7 @@ WITHOUT_TENSORFLOW = (
   'inputs/dataset.py',
   'inputs/download.py',
   'inputs/formats.py',
-  'inputs/kinds.py',
+  'inputs/cifar.py',
   'inputs/pickles.py',
   'inputs/synthetic.py',
   'demos/cases/__init__.py',

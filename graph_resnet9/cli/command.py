@@ -18,7 +18,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from graph_resnet9.cli import help as help_text
+from graph_resnet9.cli import usage
 from graph_resnet9.errors import UserError
 
 flags.disclaim_key_flags()  # They are the command's: its --help lists them.
@@ -64,7 +64,7 @@ def run(
     if {'--help', '-help', '-h', '-?'} & {*options[1:]}:
       about = sys.modules['__main__'].__doc__
       try:
-        print(help_text.text(about, flags.FLAGS, own, first, settings))
+        print(usage.text(about, flags.FLAGS, own, first, settings))
         sys.stdout.flush()
       except OSError as e:
         sys.exit(_lost_stream(name, e, error_code))

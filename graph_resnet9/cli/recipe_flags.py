@@ -17,13 +17,21 @@ class Data(settings.Settings):
   dataset: str = settings.choice(
     'auto',
     'auto: CIFAR-10 from --data_dir, the cache or the network, and the '
-    'embedded synthetic images if the network cannot be reached.',
-    ['auto', 'cifar10', 'synthetic'],
+    'embedded synthetic images if the network cannot be reached; '
+    'cifar100_coarse: by its 20 superclasses; folder: any others in the binary '
+    'layout of CIFAR-10, in --data_dir.',
+    ['auto', 'cifar10', 'cifar100', 'cifar100_coarse', 'folder', 'synthetic'],
   )
   data_dir: str = settings.text(
     '',
     'Folder with cifar-10-batches-bin/, cifar-10-batches-py/, '
-    'cifar-10-binary.tar.gz or cifar-10-python.tar.gz.',
+    'cifar-10-binary.tar.gz or cifar-10-python.tar.gz, or one of these itself; '
+    'for other data sets likewise.',
+  )
+  classes: str = settings.text(
+    '',
+    'With --dataset=folder: how many classes, or their names with commas '
+    'between them; by default the lines of batches.meta.txt in --data_dir.',
   )
   train_examples: int = settings.integer(
     0, 'Use only the first so many train images; 0: all.', 0, MAX_INT

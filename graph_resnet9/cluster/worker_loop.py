@@ -65,7 +65,7 @@ def train(
 def _lead(settings, task, data, more_hooks):
   """The chief: its MonitoredTrainingSession initialises, evaluates, saves."""
   stop = interrupts.StopOnSignal()
-  with train_dir.opened(settings, data.source.name) as run:
+  with train_dir.opened(settings, data.source) as run:
     server = servers.start_server(task)
     servers.wait_for(task)
     with (
@@ -77,7 +77,9 @@ def _lead(settings, task, data, more_hooks):
         run.settings, task, data, restored=run.checkpoint is not None
       )
       with tf.device(task.device):
-        test = evaluate.BesideTraining(data.test, run.settings, step.averages)
+        test = evaluate.BesideTraining(
+          data.test, run.settings, step.averages, len(data.source.class_names)
+        )
       tensorboard.add(step, run.settings.model.bn_epsilon)
       run.adopt()
       saver = tf.train.Saver(save_relative_paths=True)
@@ -220,6 +222,7 @@ def build(
         training=True,
         ghost_batch=settings.ghost_batch,
         filters=filters,
+        classes=len(data.source.class_names),
         **settings.model,
       )
     with tf.name_scope('loss'):

@@ -5,6 +5,9 @@ import numpy as np
 
 from graph_resnet9 import files
 
+# Numbers in more squares than these could not be read.
+_MOST_WITH_NUMBERS = 25
+
 
 def draw(path, counts, class_names, title):
   """Draws counts[label, prediction] as shares of each row.
@@ -16,12 +19,14 @@ def draw(path, counts, class_names, title):
     title: text above.
   """
   shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-  canvas = figure.Figure(figsize=(7.5, 6.8), layout='constrained')
+  # Ten classes in 7.5 inches; of many, a fifth of an inch each.
+  side = max(7.5, 0.2 * len(class_names))
+  canvas = figure.Figure(figsize=(side, side - 0.7), layout='constrained')
   axes = canvas.add_subplot()
   # The square root of the scale brings out the mistakes, a few percent each.
   axes.imshow(np.sqrt(shares), cmap='Blues', vmin=0, vmax=1)
   for row, column in np.ndindex(*shares.shape):
-    if counts[row, column]:
+    if counts[row, column] and len(class_names) <= _MOST_WITH_NUMBERS:
       axes.text(
         column,
         row,
@@ -31,7 +36,10 @@ def draw(path, counts, class_names, title):
         fontsize=8,
         color='white' if shares[row, column] > 0.3 else 'black',
       )
-  axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha='right')
+  turn = 45 if len(class_names) <= _MOST_WITH_NUMBERS else 90
+  axes.set_xticks(
+    range(len(class_names)), class_names, rotation=turn, ha='right'
+  )
   axes.set_yticks(range(len(class_names)), class_names)
   axes.set_xlabel('predicted')
   axes.set_ylabel('label')

@@ -64,7 +64,11 @@ class Result(NamedTuple):
 
 
 def tower(
-  batch: queues.Batch, training: bool, model: recipe_flags.Model, mirrored: bool
+  batch: queues.Batch,
+  training: bool,
+  model: recipe_flags.Model,
+  mirrored: bool,
+  classes: int = resnet9.CLASSES,
 ) -> Tower:
   """The network on an inputs.queues.Batch, without augmentation.
 
@@ -73,14 +77,14 @@ def tower(
     training: Python bool; True normalises by the statistics of the batch.
     model: recipe_flags.Model.
     mirrored: Python bool; the mean of the logits of image and mirror image.
+    classes: int, of the network.
   Returns:
     Tower.
   Collections:
     UPDATE_OPS: + 16 if training, which nothing here runs.
   """
-  scores = logits(
-    augment.crops(batch.pixels, batch.indices), training, model, mirrored
-  )
+  images = augment.crops(batch.pixels, batch.indices)
+  scores = logits(images, training, model, mirrored, classes)
   return Tower(
     losses.cross_entropy(scores, batch.labels),
     tf.argmax(scores, 1, output_type=tf.int32),
@@ -89,29 +93,35 @@ def tower(
 
 
 def logits(
-  images: tf.Tensor, training: bool, model: recipe_flags.Model, mirrored: bool
+  images: tf.Tensor,
+  training: bool,
+  model: recipe_flags.Model,
+  mirrored: bool,
+  classes: int = resnet9.CLASSES,
 ) -> tf.Tensor:
   """The logits of images as they are in the data set.
 
   Args:
     images: [batch, 32, 32, 3] uint8 Tensor.
-    training, model, mirrored: as of tower.
+    training, model, mirrored, classes: as of tower.
   Returns:
-    [batch, 10] float32 Tensor.
+    [batch, classes] float32 Tensor.
   """
   images = augment.normalised(images)
   if mirrored:
     images = tf.concat([images, tf.reverse(images, [2])], 0)
-  scores = resnet9.logits(images, training, **model)
+  scores = resnet9.logits(images, training, classes=classes, **model)
   if mirrored:
     scores = tf.add_n(tf.split(scores, 2)) / 2
   return scores
 
 
-def result_of(values: Iterable[Tower]) -> Result:
+def result_of(
+  values: Iterable[Tower], classes: int = resnet9.CLASSES
+) -> Result:
   """Result from an iterable of fetched Towers."""
   loss = 0.0
-  confusion = np.zeros([resnet9.CLASSES] * 2, np.int64)
+  confusion = np.zeros([classes] * 2, np.int64)
   for value in values:
     loss += float(np.sum(value.losses, dtype=np.float64))
     np.add.at(confusion, (value.labels, value.predictions), 1)
@@ -130,6 +140,7 @@ class BesideTraining:
     split: formats.Split,
     settings: train_flags.Run,
     averages: Callable | None = None,
+    classes: int = resnet9.CLASSES,
   ) -> None:
     """Adds the network with the moving statistics to the default graph.
 
@@ -138,6 +149,7 @@ class BesideTraining:
       settings: of the run.
       averages: custom getter for tf.variable_scope, from weights to their
         averages, where there are some.
+      classes: int, of the network.
     Collections:
       LOCAL_VARIABLES: + 2.
       UPDATE_OPS: + 0.
@@ -155,8 +167,9 @@ class BesideTraining:
       tf.name_scope('evaluation/'),
     ):
       self._tower = tower(
-        batch, training=False, model=settings.model, mirrored=settings.mirrored
+        batch, False, settings.model, settings.mirrored, classes
       )
+    self._classes = classes
     self.examples, self.feed = table.examples, table.feed
 
   def run(
@@ -168,7 +181,7 @@ class BesideTraining:
       if interrupted():
         return None
       values.append(session.run(self._tower, {self._first: first}))
-    return result_of(values)
+    return result_of(values, self._classes)
 
 
 def evaluate(
@@ -203,11 +216,12 @@ def evaluate(
     batch, examples, feed = batches.batch(
       data, split, settings.seed, once=True, **queue
     )
+    classes = len(data.source.class_names)
     outputs = tower(
-      batch, batch_norm == 'batch', settings.model, settings.mirrored
+      batch, batch_norm == 'batch', settings.model, settings.mirrored, classes
     )
     names = restored_names(prefix, weights, tf.global_variables())
-    result = result_of(_run(prefix, names, outputs, feed))
+    result = result_of(_run(prefix, names, outputs, feed), classes)
   if result.examples != examples:
     raise UserError(
       '--data_dir=%s: gave %d of the %d %s images; did its files change '

@@ -15,8 +15,7 @@ from graph_resnet9 import errors
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import evaluate
 from graph_resnet9.inputs import augment
-from graph_resnet9.inputs import formats
-from graph_resnet9.inputs import synthetic
+from graph_resnet9.inputs import dataset
 
 SIGNATURE = tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 TAG = tf.saved_model.tag_constants.SERVING
@@ -37,13 +36,13 @@ def outputs(images, model, mirrored, class_names):
     images: [batch, 32, 32, 3] uint8 Tensor, RGB, as in the data set.
     model: recipe_flags.Model.
     mirrored: Python bool; by the mean of the logits of image and mirror image.
-    class_names: ten strings.
+    class_names: one string a class.
   Returns:
     dict of Tensors: classes [batch] int64, class_names [batch] string,
-    probabilities [batch, 10] float32. All have the batch in front; otherwise a
-    server could not answer image by image.
+    probabilities [batch, classes] float32. All have the batch in front;
+    otherwise a server could not answer image by image.
   """
-  logits = evaluate.logits(images, False, model, mirrored)
+  logits = evaluate.logits(images, False, model, mirrored, len(class_names))
   classes = tf.argmax(logits, 1)
   return dict(
     classes=classes,
@@ -70,11 +69,7 @@ def export(prefix, export_dir, run, weights, check=lambda folder: None):
       damaged or does not fit; nothing is left behind.
   """
   model = run.model.replace(conv='direct')
-  class_names = (
-    synthetic.CLASS_NAMES
-    if run.data.dataset == 'synthetic'
-    else formats.CLASS_NAMES
-  )
+  class_names = dataset.class_names(run.data.dataset, run.data.classes)
   side = augment.SIDE
   graph = tf.Graph()
   with _new_dir(export_dir) as folder, graph.as_default():
@@ -275,7 +270,7 @@ class Predictions(NamedTuple):
   """Of a batch of images.
 
   classes: int64 [batch]. class_names: as many strings.
-  probabilities: float32 [batch, 10].
+  probabilities: float32 [batch, classes].
   """
 
   classes: np.ndarray

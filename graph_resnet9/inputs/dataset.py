@@ -11,9 +11,9 @@ import numpy as np
 
 from graph_resnet9 import files
 from graph_resnet9.errors import UserError
+from graph_resnet9.inputs import cifar
 from graph_resnet9.inputs import download
 from graph_resnet9.inputs import formats
-from graph_resnet9.inputs import kinds
 from graph_resnet9.inputs import synthetic
 
 _FALLBACK = """
@@ -30,15 +30,15 @@ class Source(NamedTuple):
   """Where the images of a run come from.
 
   name: of --dataset, never 'auto'.
-  path: a folder or an archive, as of kinds.Kind.path; '' for the synthetic set.
+  path: a folder or an archive, as of cifar.Kind.path; '' for the synthetic set.
   class_names: one a label.
-  kind: kinds.Kind, None for the synthetic set.
+  kind: cifar.Kind, None for the synthetic set.
   """
 
   name: str
   path: str
   class_names: tuple[str, ...]
-  kind: kinds.Kind | None = None
+  kind: cifar.Kind | None = None
 
 
 class Data:
@@ -88,7 +88,11 @@ class Data:
 
 @contextlib.contextmanager
 def opened(
-  dataset: str, data_dir: str = '', train_examples: int = 0, test_examples=0
+  dataset: str,
+  data_dir: str = '',
+  classes: str = '',
+  train_examples: int = 0,
+  test_examples: int = 0,
 ) -> Iterator[Data]:
   """Yields the Data that --dataset and --data_dir mean; see find.
 
@@ -97,14 +101,14 @@ def opened(
   becomes a UserError which names it.
 
   Args:
-    dataset, data_dir: as of find.
+    dataset, data_dir, classes: as of find.
     train_examples, test_examples: use that many, the first ones; 0: all.
   Raises:
     UserError: as find; also later, where a split is damaged.
   """
   with files.scratch_dir() as folder:
     data = Data(
-      find(dataset, data_dir),
+      find(dataset, data_dir, classes),
       {'train': train_examples, 'test': test_examples},
       folder,
     )
@@ -130,10 +134,10 @@ def class_names(dataset, classes=''):
     dataset, classes: as of find, and as flags.txt has them.
   """
   if dataset == 'folder':
-    return kinds.class_names(classes)
+    return cifar.class_names(classes)
   if dataset == 'synthetic':
     return synthetic.CLASS_NAMES
-  return kinds.KINDS.get(dataset, kinds.CIFAR10).class_names
+  return cifar.KINDS.get(dataset, cifar.CIFAR10).class_names
 
 
 def find(dataset, data_dir='', classes=''):
@@ -148,7 +152,7 @@ def find(dataset, data_dir='', classes=''):
     dataset: 'auto', 'cifar10', 'cifar100', 'cifar100_coarse', 'folder' or
       'synthetic'.
     data_dir: what holds the data set, or is it; or ''.
-    classes: of 'folder', as of kinds.own.
+    classes: of 'folder', as of cifar.own.
   Returns:
     Source.
   Raises:
@@ -160,10 +164,10 @@ def find(dataset, data_dir='', classes=''):
     return Source('synthetic', '', synthetic.CLASS_NAMES)
   if dataset == 'folder':
     _check_exists(data_dir or '', dataset)
-    kind = kinds.own(data_dir, classes)
+    kind = cifar.own(data_dir, classes)
     return Source(dataset, data_dir, kind.class_names, kind)
-  kind = kinds.KINDS.get(dataset, kinds.CIFAR10)
-  if data_dir or kind is not kinds.CIFAR10:
+  kind = cifar.KINDS.get(dataset, cifar.CIFAR10)
+  if data_dir or kind is not cifar.CIFAR10:
     _check_exists(data_dir, dataset)
     path = kind.path(data_dir) or _refuse(kind, data_dir)
   else:
@@ -198,7 +202,7 @@ def refuse_early(
     UserError: as find; or the training images are fewer than a batch.
   """
   del test_examples
-  kind = kinds.CIFAR10
+  kind = cifar.CIFAR10
   if data_dir or dataset not in ('auto', 'cifar10'):
     kind = find(dataset, data_dir, classes).kind
   sizes = [synthetic.SPLITS['train'][0]]
@@ -226,7 +230,7 @@ def _check_exists(data_dir, dataset):
 
 def _refuse(kind, data_dir):
   """Raises UserError: a data set is not there; says what is, if it can."""
-  for name, other in kinds.KINDS.items():
+  for name, other in cifar.KINDS.items():
     if other.title != kind.title and other.path(data_dir):
       raise UserError(
         '--data_dir=%s: this is %s; --dataset=%s takes it'
@@ -247,7 +251,7 @@ def _refuse(kind, data_dir):
 def _cached_or_downloaded():
   """The path of CIFAR-10 in the cache."""
   folder = cache_dir()
-  path = kinds.CIFAR10.path(folder)
+  path = cifar.CIFAR10.path(folder)
   if not path:
     path = os.path.join(folder, formats.BINARY_ARCHIVE)
     download.fetch(path)

@@ -23,18 +23,18 @@ import numpy as np
 
 from graph_resnet9 import files
 from graph_resnet9.errors import UserError
-from graph_resnet9.inputs import kinds
+from graph_resnet9.inputs import cifar
 from graph_resnet9.inputs import pickles
 
 IMAGE_SHAPE = (32, 32, 3)
 RECORD_BYTES = 1 + 32 * 32 * 3  # Of CIFAR-10.
 FILE_RECORDS = 10000
-CLASS_NAMES = kinds.CIFAR10.class_names
+CLASS_NAMES = cifar.CIFAR10.class_names
 CLASSES = len(CLASS_NAMES)
 TRAIN_STEMS, TEST_STEMS = (
-  kinds.CIFAR10.stems[split] for split in ('train', 'test')
+  cifar.CIFAR10.stems[split] for split in ('train', 'test')
 )
-LAYOUTS = kinds.CIFAR10.layouts
+LAYOUTS = cifar.CIFAR10.layouts
 BINARY_FOLDER, PICKLE_FOLDER, BINARY_ARCHIVE, PICKLE_ARCHIVE = LAYOUTS
 # Of a long name or pax header: tarfile searches one in time by its square.
 MAX_HEADER_BYTES = 2 << 10
@@ -62,14 +62,14 @@ class Split(NamedTuple):
     return Split(*(part[index::count][:size] for part in self))
 
 
-def decode_records(data, name, records=FILE_RECORDS, kind=kinds.CIFAR10):
+def decode_records(data, name, records=FILE_RECORDS, kind=cifar.CIFAR10):
   """Decodes one file of the binary layout.
 
   Args:
     data: bytes-like, the whole file.
     name: what to call the file in an error.
     records: int, how many records the file must hold; None: any number.
-    kind: kinds.Kind.
+    kind: cifar.Kind.
   Returns:
     Split.
   Raises:
@@ -98,7 +98,7 @@ def encode_records(split):
   return np.concatenate([split.labels.astype(np.uint8)[:, None], pixels], 1)
 
 
-def decode_pickle(data, name, records=FILE_RECORDS, kind=kinds.CIFAR10):
+def decode_pickle(data, name, records=FILE_RECORDS, kind=cifar.CIFAR10):
   """Decodes one file of the pickled layout; as decode_records."""
   content = pickles.load(data, name)
   if not isinstance(content, dict):
@@ -174,13 +174,13 @@ def _split(pixels, labels, name, kind):
 # Reading a folder or an archive.
 
 
-def read_layout(path, stems=TRAIN_STEMS + TEST_STEMS, kind=kinds.CIFAR10):
+def read_layout(path, stems=TRAIN_STEMS + TEST_STEMS, kind=cifar.CIFAR10):
   """Reads files of a data set, one after the other.
 
   Args:
     path: a folder or an archive of it, as of Kind.path.
     stems: names of files to read, without the suffix .bin.
-    kind: kinds.Kind.
+    kind: cifar.Kind.
   Yields:
     (stem, Split), in the order of `stems` from a folder, in its own order from
     an archive.

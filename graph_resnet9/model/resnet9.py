@@ -25,6 +25,7 @@ def logits(
   bn_decay=layers.BATCH_NORM_DECAY,
   bn_epsilon=layers.BATCH_NORM_EPSILON,
   bn_fused=True,
+  classes=CLASSES,
 ):
   """The logits of ResNet9.
 
@@ -32,7 +33,7 @@ def logits(
   layer1 block 2 width with max pool 2, residual          16x16
   layer2 block 4 width with max pool 2                    8x8
   layer3 block 8 width with max pool 2, residual          4x4
-  head   max pool 4, flatten, linear 10 without bias, x logit_scale
+  head   max pool 4, flatten, linear without bias, x logit_scale
 
   A block is conv -> batch norm -> max pool, if any -> activation; a residual is
   x + block(block(x)). The published order has the pool after the activation,
@@ -58,8 +59,9 @@ def logits(
     filters: those of the whitening; see layers.whitened.
     init: of all kernels; see layers.initializer.
     bn_decay, bn_epsilon, bn_fused: those of layers.batch_norm.
+    classes: int.
   Returns:
-    [batch, 10] float32 logits, no softmax.
+    [batch, classes] float32 logits, no softmax.
   Variables:
     prep/conv/kernel, prep/bn/{gamma,beta,moving_mean,moving_variance}, the same
     in layer1, layer1/residual/res1, ... layer3/residual/res2, and
@@ -114,5 +116,5 @@ def logits(
     x = residual(block(x, 8 * width, pool=True))
   features = tf.reshape(layers.max_pool(x, 4), [-1, 8 * width])
   return (
-    tf.cast(layers.linear(features, CLASSES, init), tf.float32) * logit_scale
+    tf.cast(layers.linear(features, classes, init), tf.float32) * logit_scale
   )

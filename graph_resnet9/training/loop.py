@@ -46,11 +46,13 @@ def train(
   stop = interrupts.StopOnSignal()
   with (
     dataset.opened(**settings.data) as data,
-    train_dir.opened(settings, data.source.name) as run,
+    train_dir.opened(settings, data.source) as run,
     tf.Graph().as_default(),
   ):
     step = build(run.settings, data, restored=run.checkpoint is not None)
-    test = evaluate.BesideTraining(data.test, run.settings, step.averages)
+    test = evaluate.BesideTraining(
+      data.test, run.settings, step.averages, len(data.source.class_names)
+    )
     tensorboard.add(step, run.settings.model.bn_epsilon)
     run.adopt()
     saver = tf.train.Saver(save_relative_paths=True)
@@ -135,6 +137,7 @@ def build(
         training=True,
         ghost_batch=settings.ghost_batch,
         filters=filters,
+        classes=len(data.source.class_names),
         **settings.model,
       )
     with tf.name_scope('loss'):

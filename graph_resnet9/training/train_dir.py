@@ -17,6 +17,7 @@ from graph_resnet9.cli import flagfile
 from graph_resnet9.cli import train_flags
 from graph_resnet9.cli.settings import flag_text
 from graph_resnet9.errors import UserError
+from graph_resnet9.inputs import dataset
 from graph_resnet9.model import winograd
 from graph_resnet9.training import rows
 
@@ -58,21 +59,23 @@ class Run(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(settings: train_flags.Train, dataset: str) -> Iterator[Run]:
+def opened(
+  settings: train_flags.Train, source: dataset.Source
+) -> Iterator[Run]:
   """Makes train_dir, or checks that it holds this run; keeps others out of it.
 
   Changes nothing in it but the lock file, until Run.adopt is called.
 
   Args:
     settings: as they were given.
-    dataset: the name of the data set that was found.
+    source: the data set that was found.
   Yields:
     Run.
   Raises:
     UserError: another training uses it, or it holds another run, or traces of
       one without a checkpoint that could be read.
   """
-  settings = _absolute(settings, dataset)
+  settings = _resolved(settings, source)
   train_dir = settings.train_dir
   files.make_dir('--train_dir', train_dir)
   with _locked(train_dir):
@@ -99,12 +102,18 @@ def opened(settings: train_flags.Train, dataset: str) -> Iterator[Run]:
     )
 
 
-def _absolute(settings, dataset):
+def _resolved(settings, source):
+  """The settings for flags.txt: what they meant here and now."""
+  classes = settings.data.classes
+  if source.name == 'folder':
+    classes = ','.join(source.class_names)
   folder = settings.data.data_dir
   return settings.replace(
     train_dir=os.path.abspath(settings.train_dir),
     data=settings.data.replace(
-      dataset=dataset, data_dir=os.path.abspath(folder) if folder else ''
+      dataset=source.name,
+      data_dir=os.path.abspath(folder) if folder else '',
+      classes=classes,
     ),
   )
 

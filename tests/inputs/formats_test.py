@@ -19,8 +19,8 @@ from absl.testing import parameterized
 import numpy as np
 
 from graph_resnet9.errors import UserError
+from graph_resnet9.inputs import cifar
 from graph_resnet9.inputs import formats
-from graph_resnet9.inputs import kinds
 
 RECORDS = 3
 LABELS = [9, 0, 4]
@@ -194,7 +194,7 @@ class FolderTest(FormatsTestCase):
 
   def test_file_too_large_to_be_cifar10_is_not_read(self):
     path = self.write('test_batch.bin', bytes(3073 * 10000))
-    small = kinds.CIFAR10._replace(max_file_bytes=3073 * 10000 - 1)
+    small = cifar.CIFAR10._replace(max_file_bytes=3073 * 10000 - 1)
     read = lambda: list(formats.read_layout(self.folder, ['test_batch'], small))
     self.assertIn('too large', self.refusal(path, read))
 

@@ -12,6 +12,8 @@ from unittest import mock
 from absl.testing import absltest
 
 from graph_resnet9.errors import UserError
+from graph_resnet9.inputs import cifar
+from graph_resnet9.inputs import dataset
 from graph_resnet9.model import winograd
 from graph_resnet9.training import train_dir
 from tests import helpers
@@ -24,7 +26,8 @@ class TrainDirTest(absltest.TestCase):
 
   def opened(self):
     return train_dir.opened(
-      helpers.settings(train_dir=str(self.dir), **helpers.TINY), 'synthetic'
+      helpers.settings(train_dir=str(self.dir), **helpers.TINY),
+      dataset.find('synthetic'),
     )
 
   def test_second_one_is_told_directory_and_process(self):
@@ -115,7 +118,8 @@ class TrainDirTest(absltest.TestCase):
     settings = helpers.settings(
       train_dir=os.path.relpath(self.dir), data_dir='.', dataset='auto'
     )
-    with train_dir.opened(settings, 'cifar10') as run:
+    source = dataset.Source('cifar10', '.', cifar.CIFAR10.class_names)
+    with train_dir.opened(settings, source) as run:
       self.assertEqual(run.settings.train_dir, str(self.dir))
       self.assertEqual(run.settings.data.data_dir, os.getcwd())
       self.assertEqual(run.settings.data.dataset, 'cifar10')

@@ -8,9 +8,9 @@ from absl.testing import parameterized
 import numpy as np
 
 from graph_resnet9.errors import UserError
+from graph_resnet9.inputs import cifar
 from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import formats
-from graph_resnet9.inputs import kinds
 
 PIXELS = np.random.RandomState(0).randint(0, 256, [3, 3072], np.uint8)
 COARSE, FINE = [4, 19, 0], [99, 0, 57]
@@ -35,8 +35,8 @@ def images(pixels):
 class Cifar100Test(parameterized.TestCase):
   def test_names_of_the_data_set(self):
     """As of https://www.cs.toronto.edu/~kriz/cifar.html."""
-    fine = kinds.CIFAR100.class_names
-    coarse = kinds.CIFAR100_COARSE.class_names
+    fine = cifar.CIFAR100.class_names
+    coarse = cifar.CIFAR100_COARSE.class_names
     self.assertLen(set(fine), 100)
     self.assertLen(set(coarse), 20)
     for names in (fine, coarse):
@@ -47,7 +47,7 @@ class Cifar100Test(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    (kinds.CIFAR100, FINE), (kinds.CIFAR100_COARSE, COARSE)
+    (cifar.CIFAR100, FINE), (cifar.CIFAR100_COARSE, COARSE)
   )
   def test_either_label_of_a_record(self, kind, expected):
     split = formats.decode_records(
@@ -57,7 +57,7 @@ class Cifar100Test(parameterized.TestCase):
     np.testing.assert_array_equal(split.images, images(PIXELS))
 
   @parameterized.parameters(
-    (kinds.CIFAR100, FINE), (kinds.CIFAR100_COARSE, COARSE)
+    (cifar.CIFAR100, FINE), (cifar.CIFAR100_COARSE, COARSE)
   )
   def test_either_label_of_a_pickle(self, kind, expected):
     data = pickle.dumps(
@@ -76,7 +76,7 @@ class Cifar100Test(parameterized.TestCase):
   def test_label_out_of_bounds(self):
     with self.assertRaisesRegex(UserError, 'label 100, and CIFAR-100 has.* 99'):
       formats.decode_records(
-        records(PIXELS, COARSE, [5, 100, 5]), 'train.bin', 3, kinds.CIFAR100
+        records(PIXELS, COARSE, [5, 100, 5]), 'train.bin', 3, cifar.CIFAR100
       )
 
   def test_files_of_the_real_size(self):
