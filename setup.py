@@ -71,7 +71,7 @@ setuptools.setup(
   ],
   extras_require={
     'test': ['pytest>=8,<10', 'setuptools>=70.1'],
-    'bench': ['torch>=2.4'],
+    'bench': ['torch>=2.4', 'jax>=0.4.30'],
     'gpu': ['tensorflow[and-cuda]>=2.18,<2.22'],
   },
 )

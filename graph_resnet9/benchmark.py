@@ -11,6 +11,7 @@ with batches of 512 at width 64 in float32: training 198 images/s, 92% of the
 matrix product, 1.74 times PyTorch 2.13 in its faster layout (channels_last).
 """
 
+import functools
 import json
 
 from absl import flags
@@ -44,15 +45,16 @@ def define_flags(flag_values=FLAGS):
   flags.DEFINE_enum(
     'compare',
     'none',
-    ['none', 'torch'],
-    "Time the same training step in PyTorch, too, which pip install '.[bench]' "
-    'brings.',
+    ['none', 'torch', 'jax', 'all'],
+    'Time the same training step in PyTorch or JAX, too, which pip install '
+    "'.[bench]' brings.",
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
     'ops',
     0,
-    'List so many types of ops that take most of a training step.',
+    'List so many types of ops that take most of a training step, and what '
+    'each convolution takes.',
     0,
     MAX_INT,
     flag_values=flag_values,
@@ -65,76 +67,121 @@ def main():
   from graph_resnet9.speed import measure  # pylint: disable=g-import-not-at-top
 
   settings = train_flags.Recipe.read(FLAGS)
-  result, ops = measure.measure(
+  peers = ('torch', 'jax') if FLAGS.compare == 'all' else (FLAGS.compare,)
+  speed = measure.measure(
     settings,
-    command.STARTED,
     FLAGS.steps,
     FLAGS.runs,
-    FLAGS.compare == 'torch',
+    peers,
     FLAGS.ops > 0,
+    functools.partial(command.load_tensorflow, FLAGS.verbosity),
   )
   if FLAGS.json:
-    print(
-      json.dumps(
-        dict(
-          result._asdict(),
-          width=settings.model.width,
-          precision=settings.model.precision,
-          xla=settings.xla,
-          batch_size=settings.batches.batch_size,
-          train_share_of_product=result.train_share_of_product,
-          train_share_of_torch=result.train_share_of_torch,
-        )
-      )
-    )
-    return
+    print(json.dumps(_values(settings, speed)))
+  else:
+    _print_table(settings, speed)
+    if FLAGS.ops:
+      _print_ops(speed, FLAGS.ops)
+
+
+def _values(settings, speed):
+  """What --json prints; on top the figures of the settings' convolutions."""
+  (conv, train), *_ = speed.training.items()
+  return dict(
+    _as_dict(speed),
+    conv=conv,
+    width=settings.model.width,
+    precision=settings.model.precision,
+    xla=settings.xla,
+    batch_size=settings.batches.batch_size,
+    first_step_secs=train.first_step_secs,
+    peak_mib=train.peak_mib,
+    train_images_per_sec=train.images_per_sec,
+    train_gflops=train.gflops,
+    train_share_of_product=train.share_of_product,
+  )
+
+
+def _as_dict(value):
+  """Named tuples in it as dicts."""
+  if hasattr(value, '_asdict'):
+    value = value._asdict()
+  if isinstance(value, dict):
+    return {key: _as_dict(item) for key, item in value.items()}
+  return value
+
+
+def _row(name, value, unit, remark=''):
+  print(('%-32s %10.1f %-9s %s' % (name, value, unit, remark)).rstrip())
+
+
+def _print_table(settings, speed):
+  batch = settings.batches.batch_size
   print(
     'dataset: %s, width %d, %s, batches of %d'
-    % (
-      result.dataset,
-      settings.model.width,
-      settings.model.precision,
-      settings.batches.batch_size,
+    % (speed.dataset, settings.model.width, settings.model.precision, batch)
+  )
+  _row('matrix product', speed.product_gflops, 'GFLOP/s')
+  (conv, train), *others = speed.training.items()
+  rate = train.images_per_sec
+  for name, training in speed.training.items():
+    _row('first step, %s' % name, training.first_step_secs, 's')
+    _row('peak memory, %s' % name, training.peak_mib, 'MiB')
+    _row(
+      'training, %s' % name,
+      training.gflops,
+      'GFLOP/s',
+      '%.0f%% of the product, %.0f%% by CPU seconds'
+      % (100 * training.share_of_product, 100 * training.cpu_share_of_product),
     )
-  )
-  train = result.train_images_per_sec
-  row = lambda name, rate, unit, remark='': print(
-    '%-32s %10.1f %-9s %s' % (name, rate, unit, remark)
-  )
-  row('first step after', result.first_step_secs, 's')
-  row('peak memory', result.peak_mib, 'MiB')
-  row('matrix product', result.product_gflops, 'GFLOP/s')
-  row(
-    'training',
-    result.train_gflops,
-    'GFLOP/s',
-    '%.1f%% of the matrix product' % (100 * result.train_share_of_product),
-  )
-  row('training', train, 'images/s')
-  row('forward', result.forward_images_per_sec, 'images/s')
-  for mode, rate in result.input_images_per_sec.items():
-    row(
+    _row('', training.images_per_sec, 'images/s')
+    _row('', training.cpu_secs, 'CPU s', 'a step')
+  _row('forward', speed.forward_images_per_sec, 'images/s')
+  for mode, per_sec in speed.input_images_per_sec.items():
+    _row(
       'input alone: ' + mode,
-      rate,
+      per_sec,
       'images/s',
-      '%.0f times training, %.2f%% '
-      'of a step at most' % (rate / train, 100 * train / rate),
+      '%.0f times training, %.2f%% of a step at most'
+      % (per_sec / rate, 100 * rate / per_sec),
     )
-  for layout, rate in (result.torch_images_per_sec or {}).items():
-    row(
-      'PyTorch %s, %s' % (result.torch.partition('+')[0], layout),
-      rate,
-      'images/s',
-      'training is %.2f times as fast' % (train / rate),
-    )
-  if FLAGS.ops:
+  for name, training in others:
+    _compare(conv, train, name, training.images_per_sec, training.cpu_secs)
+  for name, secs in speed.peers.items():
+    _compare(conv, train, name, batch / secs.wall, secs.cpu)
+
+
+def _compare(conv, train, name, per_sec, cpu_secs):
+  _row(
+    name,
+    per_sec,
+    'images/s',
+    '%s is %.2f times as fast, %.2f by CPU s'
+    % (conv, train.images_per_sec / per_sec, cpu_secs / train.cpu_secs),
+  )
+
+
+def _print_ops(speed, count):
+  for conv, training in speed.training.items():
+    ops = training.trace.by_type
     total = sum(secs for _, secs in ops.values())
-    print('%-36s %5s %10s %6s' % ('ops of a training step', 'count', 'ms', ''))
-    for kind, (count, secs) in list(ops.items())[: FLAGS.ops]:
+    print(
+      '%-36s %5s %10s %6s'
+      % ('ops of a training step, %s' % conv, 'count', 'ms', '')
+    )
+    for kind, (calls, secs) in list(ops.items())[:count]:
       print(
         '%-36s %5d %10.2f %5.1f%%'
-        % (kind, count, 1e3 * secs, 100 * secs / total)
+        % (kind, calls, 1e3 * secs, 100 * secs / total)
       )
+  convs = {conv: t.trace.by_convolution for conv, t in speed.training.items()}
+  print(
+    '%-28s' % 'forward and backward, ms', *('%10s' % conv for conv in convs)
+  )
+  for scope in next(iter(convs.values())):
+    print(
+      '%-28s' % scope, *('%10.1f' % (1e3 * of[scope]) for of in convs.values())
+    )
 
 
 if __name__ == '__main__':

@@ -11,7 +11,6 @@ import re
 import signal
 import sys
 import tempfile
-import time
 import warnings
 
 from absl import app
@@ -22,9 +21,6 @@ from graph_resnet9.cli import usage
 from graph_resnet9.errors import UserError
 
 flags.disclaim_key_flags()  # They are the command's: its --help lists them.
-
-# Every command imports this module first, before it loads anything large.
-STARTED = time.perf_counter()
 
 
 def run(
@@ -90,7 +86,7 @@ def run(
     try:
       if check:
         check()
-      _load_tensorflow()
+      load_tensorflow(flags.FLAGS.verbosity)
       code = main(argv[1:]) if takes_files else main()
       sys.stdout.flush()
       return code
@@ -197,14 +193,16 @@ def _check_text():
         )
 
 
-def _load_tensorflow():
+def load_tensorflow(verbosity):
   """Loads TensorFlow, silently unless --verbosity is 0 (info) or more.
+
+  For processes that a command starts, too.
 
   TensorFlow's deprecation warnings are about tf.compat.v1, the subject here;
   its remarks about missing CUDA libraries go to file descriptor 2 before any
   logging setting counts.
   """
-  if flags.FLAGS.verbosity >= logging.INFO:
+  if verbosity >= logging.INFO:
     return
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
   sys.stderr.flush()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import contextlib
 import functools
 import os
+import tempfile
 from typing import NamedTuple
 
 from absl import logging
@@ -74,10 +75,11 @@ class Data:
   def record_files(
     self, split: str, order: str = 'file', share: tuple[int, int] = (0, 1)
   ) -> tuple[list[str], int]:
-    """As record_files below, of a split of this data set."""
+    """As record_files below, of a split; files of its own for each call."""
     self._read.add(split)
+    folder = tempfile.mkdtemp(dir=self._folder)
     return record_files(
-      self.source, split, self._folder, self._examples[split], order, share
+      self.source, split, folder, self._examples[split], order, share
     )
 
   def check(self) -> None:

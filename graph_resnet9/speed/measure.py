@@ -1,7 +1,9 @@
 """How fast the pieces of a training step are, beside the machine's speed."""
 
+from concurrent import futures
+import contextlib
+import multiprocessing
 import resource
-import statistics
 import sys
 import time
 from typing import NamedTuple
@@ -11,12 +13,16 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9.inputs import augment
 from graph_resnet9.inputs import batches
 from graph_resnet9.inputs import dataset
+from graph_resnet9.model import winograd
+from graph_resnet9.speed import jax_peer
 from graph_resnet9.speed import torch_peer
+from graph_resnet9.speed import trace
+from graph_resnet9.speed import turns
 from graph_resnet9.training import graph
 from graph_resnet9.training import loop
 
-_WARM_UP_STEPS = 2
 _PRODUCT_SIDE = 4096  # Of the matrices whose product is the yardstick.
+_PRODUCT_GFLOP = 2e-9 * _PRODUCT_SIDE**3
 _PRODUCTS = 5
 _INPUT_STEPS = 100
 _INPUT_MODES = (
@@ -28,50 +34,55 @@ _INPUT_MODES = (
 )
 
 
+class Training(NamedTuple):
+  """Whole training steps, input included, with one kind of convolutions.
+
+  images_per_sec: rate.
+  cpu_secs: CPU seconds of a step.
+  gflops: 10^9 operations a second of the convolutions and the dense layer, as
+    many as direct convolutions take.
+  share_of_product: gflops / those of the matrix product.
+  cpu_share_of_product: the same by CPU seconds.
+  first_step_secs: from the start of a process to the end of its first step, the
+    loading of TensorFlow, the images and the graph among it.
+  peak_mib: most memory that this process held by the end of its second step, in
+    MiB, on the host.
+  trace: trace.Seconds of a step, or None.
+  """
+
+  images_per_sec: float
+  cpu_secs: float
+  gflops: float
+  share_of_product: float
+  cpu_share_of_product: float
+  first_step_secs: float
+  peak_mib: float
+  trace: trace.Seconds | None
+
+
 class Speed(NamedTuple):
   """What was measured; rates are medians over the timed steps.
 
   dataset: name of the images used.
-  first_step_secs: from the start of the command to the end of its first step,
-    the loading of TensorFlow, the images and the graph among it.
-  peak_mib: most memory that the process held by the end of the training steps,
-    in MiB, on the host.
   product_gflops: float32 matrix product 4096 x 4096, 10^9 operations a second;
     measured before, between and after the runs of steps.
-  forward_images_per_sec: logits in training, input included.
-  train_images_per_sec: whole training steps, input included.
-  train_gflops: 10^9 operations a second of the convolutions and the dense layer
-    in these steps.
+  product_cpu_secs: CPU seconds of such a product.
+  training: {--conv: Training}, first that of the settings; of --conv=auto what
+    it chooses here, and direct beside it.
+  forward_images_per_sec: logits in training, input included, of the first.
   input_images_per_sec: {'indices, epoch': ...}: queue, gather, crop, flip,
     normalise and cutout alone, by --input and --shuffle.
-  torch_images_per_sec: {layout: ...}, training steps of PyTorch on a batch that
-    lies ready, or None.
-  torch: its version, or None.
+  peers: {'PyTorch 2.13.0, channels_last': Secs}: a training step on a batch
+    that lies ready.
   """
 
   dataset: str
-  first_step_secs: float
-  peak_mib: float
   product_gflops: float
+  product_cpu_secs: float
+  training: dict[str, Training]
   forward_images_per_sec: float
-  train_images_per_sec: float
-  train_gflops: float
   input_images_per_sec: dict[str, float]
-  torch_images_per_sec: dict[str, float] | None
-  torch: str | None
-
-  @property
-  def train_share_of_product(self):
-    return self.train_gflops / self.product_gflops
-
-  @property
-  def train_share_of_torch(self):
-    """Times that training is as fast as PyTorch in its faster layout."""
-    return (
-      self.train_images_per_sec / max(self.torch_images_per_sec.values())
-      if self.torch_images_per_sec
-      else None
-    )
+  peers: dict[str, turns.Secs]
 
 
 def flop_per_image(width, whitening=False):
@@ -91,69 +102,130 @@ def flop_per_image(width, whitening=False):
   return 2 * (3 * multiply_adds + fixed)
 
 
-def measure(settings, started, steps, runs, compare_torch, list_ops):
+def measure(settings, steps, runs, peers=(), traced=False, initializer=None):
   """Times a recipe on this machine.
 
   Args:
     settings: train_flags.Recipe.
-    started: time.perf_counter() at the start of the command.
     steps: int, a run.
     runs: int, in which all that is timed takes its turn.
-    compare_torch: Python bool; time PyTorch, too.
-    list_ops: Python bool.
+    peers: which of 'torch' and 'jax' to time, too.
+    traced: Python bool; trace a step.
+    initializer: function without arguments, or None; processes that are started
+      to measure first steps call it before they load TensorFlow.
   Returns:
-    (Speed, seconds of the ops of one training step by type, as of _op_secs, or
-    {} without list_ops).
+    Speed.
   Raises:
-    UserError: bad data, or no PyTorch to compare with.
+    UserError: bad data, or no PyTorch or JAX to compare with.
   """
-  peer = torch_peer.load() if compare_torch else None
-  with dataset.opened(**settings.data) as data:
-    with tf.Graph().as_default():
-      step = loop.build(settings, data)
-      matrix = tf.get_variable(
-        'matrix', [_PRODUCT_SIDE] * 2, use_resource=True, trainable=False
+  others = {}
+  if 'torch' in peers:
+    others.update(torch_peer.training_steps(torch_peer.load(), settings))
+  if 'jax' in peers:
+    jax = jax_peer.load()
+    others['JAX ' + jax.__version__] = jax_peer.training_step(jax, settings)
+  convs = _convs(settings.model.conv)
+  starts = {
+    conv: _in_new_process(
+      initializer, _start, _with_conv(settings, conv), time.time()
+    )
+    for conv in convs
+  }
+  with (
+    dataset.opened(**settings.data) as data,
+    contextlib.ExitStack() as sessions,
+  ):
+    works, traces = {}, {}
+    for conv in convs:
+      step, product, session = sessions.enter_context(
+        _built(_with_conv(settings, conv), data)
       )
-      product = tf.matmul(matrix, matrix).op
-      with _session(step.feed) as session:
-        session.run(step.train_op)
-        first_step_secs = time.perf_counter() - started
-        session.run(step.train_op)
-        peak_mib = _peak_mib()
-        ops = _op_secs(session, step.train_op) if list_ops else {}
-        works = {
-          'product': (lambda: session.run(product), _PRODUCTS),
-          'forward': (lambda: session.run(step.logits.op), steps),
-          'train': (lambda: session.run(step.train_op), steps),
-        }
-        for layout in torch_peer.LAYOUTS if peer else ():
-          works[layout] = (
-            torch_peer.training_step(peer, settings, layout),
-            steps,
-          )
-        secs = _in_turn(works, runs)
+      session.run(step.train_op)
+      traces[conv] = trace.seconds(session, step.train_op) if traced else None
+      if not works:
+        works['product'] = _runs(session, product), _PRODUCTS
+        works['forward'] = _runs(session, step.logits.op), steps
+      works['train', conv] = _runs(session, step.train_op), steps
+    works.update({name: (work, steps) for name, work in others.items()})
+    secs = turns.in_turn(works, runs)
     inputs = {
       ', '.join(mode): _input_secs(settings, data, *mode)
       for mode in _INPUT_MODES
     }
-  rate = lambda seconds: settings.batches.batch_size / seconds
-  train_rate = rate(secs['train'])
+  batch = settings.batches.batch_size
+  gflop = (
+    1e-9
+    * batch
+    * flop_per_image(settings.model.width, settings.model.whitening)
+  )
+  product = secs['product']
+
+  def training(conv):
+    step = secs['train', conv]
+    return Training(
+      batch / step.wall,
+      step.cpu,
+      gflop / step.wall,
+      gflop / step.wall / (_PRODUCT_GFLOP / product.wall),
+      gflop / step.cpu / (_PRODUCT_GFLOP / product.cpu),
+      *starts[conv],
+      traces[conv],
+    )
+
   return Speed(
     data.source.name,
-    first_step_secs,
-    peak_mib,
-    2e-9 * _PRODUCT_SIDE**3 / secs['product'],
-    rate(secs['forward']),
-    train_rate,
-    1e-9
-    * train_rate
-    * flop_per_image(settings.model.width, settings.model.whitening),
-    {mode: rate(seconds) for mode, seconds in inputs.items()},
-    {layout: rate(secs[layout]) for layout in torch_peer.LAYOUTS}
-    if peer
-    else None,
-    peer.__version__ if peer else None,
-  ), ops
+    _PRODUCT_GFLOP / product.wall,
+    product.cpu,
+    {conv: training(conv) for conv in convs},
+    batch / secs['forward'].wall,
+    {mode: batch / seconds for mode, seconds in inputs.items()},
+    {name: secs[name] for name in others},
+  )
+
+
+def _convs(conv):
+  """What to train with, that of the settings first."""
+  convs = [winograd.chosen(conv)]
+  if conv == 'auto' and convs != ['direct']:
+    convs.append('direct')
+  return convs
+
+
+def _with_conv(settings, conv):
+  return settings.replace(model=settings.model.replace(conv=conv))
+
+
+def _in_new_process(initializer, function, *args):
+  """What function(*args) returns there."""
+  with futures.ProcessPoolExecutor(
+    1, multiprocessing.get_context('spawn'), initializer
+  ) as pool:
+    return pool.submit(function, *args).result()
+
+
+def _start(settings, started):
+  """(Seconds since time.time() was `started` to the first step, peak MiB)."""
+  with (
+    dataset.opened(**settings.data) as data,
+    _built(settings, data) as (step, _, session),
+  ):
+    session.run(step.train_op)
+    first_step_secs = time.time() - started
+    session.run(step.train_op)
+    return first_step_secs, _peak_mib()
+
+
+@contextlib.contextmanager
+def _built(settings, data):
+  """Yields graph.Step, the op of the matrix product, a session for both."""
+  with tf.Graph().as_default():
+    step = loop.build(settings, data)
+    matrix = tf.get_variable(
+      'matrix', [_PRODUCT_SIDE] * 2, use_resource=True, trainable=False
+    )
+    product = tf.matmul(matrix, matrix).op
+    with _session(step.feed) as session:
+      yield step, product, session
 
 
 def _session(feed):
@@ -165,24 +237,8 @@ def _session(feed):
   )
 
 
-def _in_turn(works, runs):
-  """Median seconds of each work, over runs in which they take turns.
-
-  Args:
-    works: {name: (function that does it once, times a run)}.
-    runs: int.
-  Returns:
-    {name: float}.
-  """
-  secs = {name: [] for name in works}
-  for _ in range(runs):
-    for name, (work, times) in works.items():
-      for step in range(_WARM_UP_STEPS + times):
-        begin = time.perf_counter()
-        work()
-        if step >= _WARM_UP_STEPS:
-          secs[name].append(time.perf_counter() - begin)
-  return {name: statistics.median(values) for name, values in secs.items()}
+def _runs(session, op):
+  return lambda: session.run(op)
 
 
 def _input_secs(settings, data, kind, shuffle):
@@ -204,37 +260,11 @@ def _input_secs(settings, data, kind, shuffle):
       **settings.augment,
     )
     with _session(feed) as session:
-      return _in_turn(
+      return turns.in_turn(
         {'input': (lambda: session.run(images.op), _INPUT_STEPS)}, 1
-      )['input']
+      )['input'].wall
 
 
 def _peak_mib():
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak / 2**20 if sys.platform == 'darwin' else peak / 2**10
-
-
-def _op_secs(session, op):
-  """{op type: (count, seconds)} of one run of `op`, the longest first.
-
-  By TensorFlow's trace. Ops that run at the same time on different cores count
-  in full, so that the sum may be more than the step takes.
-  """
-  metadata = tf.RunMetadata()
-  session.run(
-    op,
-    options=tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE),
-    run_metadata=metadata,
-  )
-  totals = {}
-  for device in metadata.step_stats.dev_stats:
-    for node in device.node_stats:
-      # "name = Type(inputs)", or only the name.
-      name, _, call = node.timeline_label.partition(' = ')
-      kind = call.partition('(')[0] or name or node.node_name
-      count, secs = totals.get(kind, (0, 0.0))
-      totals[kind] = (
-        count + 1,
-        secs + 1e-6 * (node.op_end_rel_micros - node.op_start_rel_micros),
-      )
-  return dict(sorted(totals.items(), key=lambda item: -item[1][1]))

@@ -7,10 +7,15 @@ modules and SGD do the work, so that its figures are those of its users.
 
 import importlib
 import math
+import os
+import shutil
+
+from absl import logging
 
 from graph_resnet9.errors import UserError
 
-LAYOUTS = ('contiguous', 'channels_last')
+# The last one is channels_last, too.
+VARIANTS = ('contiguous', 'channels_last', 'compiled')
 
 
 def load():
@@ -28,21 +33,41 @@ def load():
     ) from None
 
 
-def training_step(torch, settings, layout):
+def training_steps(torch, settings):
+  """{'PyTorch 2.13.0, channels_last': training_step(...), ...}."""
+  return {
+    'PyTorch %s, %s'
+    % (torch.__version__.partition('+')[0], variant): training_step(
+      torch, settings, variant
+    )
+    for variant in _variants(torch)
+  }
+
+
+def _variants(torch):
+  """VARIANTS, unless there is no compiler for torch.compile to call."""
+  if torch.cuda.is_available() or any(
+    map(shutil.which, (os.environ.get('CXX', 'g++'), 'clang++'))
+  ):
+    return VARIANTS
+  logging.warning('torch.compile is left out: it needs a C++ compiler')
+  return VARIANTS[:2]
+
+
+def training_step(torch, settings, variant):
   """Builds a network and a batch of random images on the device that trains.
 
   Args:
     torch: the module.
     settings: train_flags.Recipe; all tricks but the average of the weights.
-    layout: 'contiguous' (NCHW) or 'channels_last' (NHWC).
+    variant: 'contiguous' (NCHW), 'channels_last' (NHWC), or 'compiled', NHWC by
+      torch.compile.
   Returns:
     A function without arguments that takes a training step and waits for it.
   """
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
   memory_format = (
-    torch.channels_last
-    if layout == 'channels_last'
-    else torch.contiguous_format
+    torch.contiguous_format if variant == 'contiguous' else torch.channels_last
   )
   model, how = settings.model, settings.optimizer
   network = _network(torch, model, settings.ghost_batch).to(
@@ -69,6 +94,7 @@ def training_step(torch, settings, layout):
     momentum=how.momentum,
     nesterov=how.momentum > 0,
   )
+  run = torch.compile(network) if variant == 'compiled' else network
   loss_of = torch.nn.CrossEntropyLoss(label_smoothing=how.label_smoothing)
   scaler = torch.amp.GradScaler(device, enabled=model.precision == 'float16')
 
@@ -79,7 +105,7 @@ def training_step(torch, settings, layout):
       getattr(torch, model.precision),
       enabled=model.precision != 'float32',
     ):
-      loss = loss_of(network(images).float() * model.logit_scale, labels)
+      loss = loss_of(run(images).float() * model.logit_scale, labels)
     scaler.scale(loss).backward()
     scaler.step(optimizer)
     scaler.update()
