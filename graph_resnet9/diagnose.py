@@ -65,7 +65,8 @@ def main(named=()):
   with contextlib.ExitStack() as stack:
     if run:
       data = stack.enter_context(dataset.opened(**run.data))
-      runnable = sessions.of_graph(*rebuilt.graph(run, data))
+      workers = sessions.replicas(prefix + '.meta') if run.cluster.sync else 1
+      runnable = sessions.of_graph(*rebuilt.graph(run, data, workers))
     else:
       runnable = sessions.of_meta_graph(
         chosen.graph or prefix + '.meta', FLAGS.feed
@@ -75,7 +76,7 @@ def main(named=()):
       scratch = stack.enter_context(files.scratch_dir())
       cured = os.path.join(scratch, 'recalibrated')
       recalibration.recalibrate(
-        sessions.of_graph(*rebuilt.graph(run, data)),
+        sessions.of_graph(*rebuilt.graph(run, data, workers)),
         prefix,
         cured,
         FLAGS.batches,

@@ -18,6 +18,7 @@ epochs, JPEG q75 copy of CIFAR-10): 26.7% test accuracy before, 83.2% after;
 
 import contextlib
 import json
+import sys
 
 from absl import flags
 
@@ -66,13 +67,20 @@ def main(named=()):
   with contextlib.ExitStack() as stack:
     if run:
       data = stack.enter_context(dataset.opened(**run.data))
-      runnable = sessions.of_graph(*rebuilt.graph(run, data))
+      workers = sessions.replicas(prefix + '.meta') if run.cluster.sync else 1
+      runnable = sessions.of_graph(*rebuilt.graph(run, data, workers))
     else:
       runnable = sessions.of_meta_graph(
         chosen.graph or prefix + '.meta', FLAGS.feed
       )
     done = recalibration.recalibrate(
       runnable, prefix, FLAGS.out, FLAGS.batches, force=FLAGS.force
+    )
+  if run and run.flat()['ema_decay']:
+    print(
+      'recalibrate: eval and export take the averages of the weights, which '
+      'stay as they are: give them --weights=trained to see the new statistics',
+      file=sys.stderr,
     )
   compared = done.comparison
   print(

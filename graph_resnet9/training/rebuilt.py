@@ -28,16 +28,21 @@ def settings_of(prefix: str, data_dir: str) -> train_flags.Train | None:
 
 
 def graph(
-  settings: train_flags.Train, data: dataset.Data
+  settings: train_flags.Train, data: dataset.Data, workers: int = 1
 ) -> tuple[tf.Graph, dict[tf.Tensor, Any]]:
   """Builds the training step of a run in a new graph.
 
   Args:
     settings: of the run.
     data: its training images.
+    workers: how many took a step together, each with its part of the batch.
   Returns:
     (tf.Graph, feed dict for the initialisation of its local variables).
   """
+  batch_size = settings.batches.batch_size // workers
+  settings = settings.replace(
+    batches=settings.batches.replace(batch_size=batch_size)
+  )
   with tf.Graph().as_default() as built:
     # As many towers, wherever they run now.
     step = loop.build(

@@ -62,6 +62,11 @@ def wrong_type():
   yield {'x': [['a', 'b', 'c', 'd']]}
 
 
+def raises():
+  yield {'x': VALUES[:10]}
+  raise KeyError('no such column')
+
+
 def nothing():
   return iter(())
 
@@ -388,6 +393,10 @@ class DoctorTest(parameterized.TestCase):
     (HERE + 'odd_key', "no tensor '7'"),
     (HERE + 'wrong_shape', r'batch 1: .*\(70, 2\).*x:0'),
     (HERE + 'wrong_type', 'batch 1: .*could not convert'),
+    (
+      HERE + 'raises',
+      r"commands_test.py, line \d+: KeyError: 'no such column'",
+    ),
     (HERE + 'nothing', 'ended before the first batch'),
   )
   def test_feed(self, feed, expected):

@@ -233,6 +233,43 @@ class DiagnosisTest(parameterized.TestCase):
     self.assertEqual(result['layers'][0]['batches'], 7)
     self.assertFalse(result['healthy'])
 
+  @parameterized.parameters(np.nan, np.inf)
+  def test_json_has_no_nan(self, bad):
+    result = self.diagnose(self.mixed, stored=(bad, 1))
+    self.assert_codes(result, 'statistics-not-finite')
+    for line in (
+      diagnosis.to_json(result, [dict(statistics='x', loss=bad)]),
+      diagnosis.to_json(result, []),
+    ):
+      parsed = json.loads(
+        line, parse_constant=lambda name: self.fail('holds ' + name)
+      )
+    self.assertIsNone(parsed['layers'][0]['mean_gap'])
+    self.assertFalse(parsed['healthy'])
+    diagnosis.draw(str(self.dir / 'layers.png'), result, 'a checkpoint')
+
+  def test_what_is_not_measured_is_said(self):
+    def with_loop(x):
+      y = layer(x)
+      with tf.variable_scope('net', reuse=False):
+        tf.while_loop(
+          lambda z: tf.reduce_sum(z) < 1,
+          lambda z: tf.layers.batch_normalization(
+            2 * z, training=True, name='looped'
+          ),
+          [y],
+        )
+      return y
+
+    with tf.Graph().as_default():
+      saved = self.save(self.mixed, with_loop)
+    result = diagnosis.diagnose(saved.runnable(), saved.prefix, 50)
+    self.assertEqual(result.layers, 2)
+    self.assertFalse(result.healthy)
+    text = diagnosis.table(result, [])
+    self.assertIn('1 of 2 layers measured', text)
+    self.assertIn('not measured: net/looped', text)
+
   def test_table_names_layers_and_verdicts(self):
     text = diagnosis.table(self.diagnose(self.sorted), [])
     self.assertIn('net/bn', text)

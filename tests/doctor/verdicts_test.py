@@ -144,6 +144,54 @@ class VerdictsTest(parameterized.TestCase):
       ['batches-not-mixed'],
     )
 
+  # What cannot be healthy.
+
+  @parameterized.parameters(
+    (np.nan, 4), (np.inf, 4), (MEAN, np.nan), (MEAN, np.inf), (MEAN, -3.0)
+  )
+  def test_statistics_that_are_not_finite_or_negative(self, mean, variance):
+    for frozen in (True, False):
+      bad = record(draws(), mean=mean, variance=variance, frozen=frozen)
+      self.assertEqual(codes(bad), ['statistics-not-finite'])
+      self.assertEqual(
+        codes(record(draws(), name='good'), bad), ['statistics-not-finite']
+      )
+
+  def test_they_come_before_all_else(self):
+    apart = [batch + 2 * (k % 5) for k, batch in enumerate(draws())]
+    self.assertEqual(
+      codes(record(apart, mean=np.nan)),
+      ['statistics-not-finite', 'batches-not-mixed'],
+    )
+
+  def test_figures_that_are_no_numbers_are_never_right(self):
+    class Figures:
+      mean_gap = variance_ratio = share_between_batches = np.nan
+      independent_share = 0.1
+      batches = 10
+
+    self.assertTrue(verdicts.differs(Figures))
+    self.assertTrue(verdicts.not_mixed(Figures))
+
+  def test_what_is_not_compared_is_not_called_healthy(self):
+    good = record(draws(), name='good')
+    bare = small_records.record(draws(), name='bare')
+    new = record(draws(), mean=0, variance=1, initial_share=1.0, name='new')
+    found = verdicts.judge([good, bare, new], [('hidden', 'in a loop')])
+    self.assertEqual(
+      [(v.code, v.layers) for v in found],
+      [('healthy', ['good']), ('not-compared', ['hidden', 'bare', 'new'])],
+    )
+    self.assertIn('1 of 3 layers', found[0].evidence)
+    self.assertIn('hidden: in a loop', found[1].evidence)
+
+  def test_what_was_measured_in_vain_is_not_judged(self):
+    off = record(draws(), mean=-20, name='off')
+    self.assertEqual(
+      [v.code for v in verdicts.judge([off], [('off', 'behind w')])],
+      ['not-compared'],
+    )
+
   def test_every_verdict_fits_one_line_and_advises(self):
     for code in set(verdicts.TITLES) - set(verdicts.NO_FAULT):
       line = str(verdicts.Verdict(code, ['bn'], 'evidence'))

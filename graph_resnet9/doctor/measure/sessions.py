@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9.doctor.graph import decoding
 from graph_resnet9.doctor.graph import program as program_lib
 from graph_resnet9.doctor.graph import variables
+from graph_resnet9.doctor.graph import view as graph_view
 from graph_resnet9.doctor.layers import anatomy as anatomy_lib
 from graph_resnet9.doctor.lint import checkpoint as lint_checkpoint
 from graph_resnet9.doctor.measure import feeds
@@ -117,6 +118,25 @@ def imported(meta_graph):
   with tf.Graph().as_default() as graph:
     tf.train.import_meta_graph(meta_graph, clear_devices=True)
   return graph
+
+
+def replicas(path):
+  """How many replicas' gradients a step of SyncReplicasOptimizer joins.
+
+  Each normalises its own part of the batch. 1 of a graph without it.
+
+  Args:
+    path: of a .meta file.
+  Raises:
+    UserError: it cannot be read.
+  """
+  view = program_lib.of_meta_graph(decoding.read(path)[1]).view
+  numbers = [
+    graph_view.constant(node.inputs[1])
+    for node in view.nodes.values()
+    if node.op.endswith('AccumulatorTakeGradient')
+  ]
+  return max([int(n) for n in numbers if n is not None and n.size == 1] + [1])
 
 
 @contextlib.contextmanager
