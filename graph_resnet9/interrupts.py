@@ -2,11 +2,20 @@
 
 from collections.abc import Iterator
 import contextlib
+import os
 import signal
+import sys
+import threading
 
 import tensorflow.compat.v1 as tf
+import tqdm
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def name(number: int) -> str:
+  """What to call a signal: as one has sent it."""
+  return 'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name
 
 
 @contextlib.contextmanager
@@ -18,11 +27,13 @@ def end_the_process() -> Iterator[None]:
   training would go on. Handlers are as before afterwards.
   """
   before = {number: signal.getsignal(number) for number in _SIGNALS}
+  wakeup_before = signal.set_wakeup_fd(-1)
   if before[signal.SIGINT] == signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
   try:
     yield
   finally:
+    signal.set_wakeup_fd(wakeup_before)
     for number, handler in before.items():
       signal.signal(number, handler)
 
@@ -30,9 +41,10 @@ def end_the_process() -> Iterator[None]:
 class StopOnSignal(tf.train.SessionRunHook):
   """Ends the session after the current step on SIGTERM and SIGINT.
 
-  The hooks' end() then runs, which saves. A second signal of the same kind acts
-  as if this hook were not there. In a session it belongs behind the hooks that
-  evaluate and save.
+  The hooks' end() then runs, which saves. A line on stderr says so at once, as
+  a step may take long. A second signal of the same kind acts as if this hook
+  were not there. In a session it belongs behind the hooks that evaluate and
+  save.
 
   signal: number of the signal that came, or None.
   """
@@ -40,6 +52,7 @@ class StopOnSignal(tf.train.SessionRunHook):
   def __init__(self) -> None:
     self.signal: int | None = None
     self._before = {}
+    self._pipe: int | None = None
 
   def interrupted(self) -> bool:
     return self.signal is not None
@@ -48,6 +61,31 @@ class StopOnSignal(tf.train.SessionRunHook):
     """Takes the signals from now on; a session calls it by itself."""
     for number in _SIGNALS:
       self._before.setdefault(number, signal.signal(number, self._note))
+    if self._pipe is None:
+      reading, self._pipe = os.pipe()
+      os.set_blocking(self._pipe, False)
+      signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
+      threading.Thread(
+        target=self._answer, args=(reading,), daemon=True
+      ).start()
+
+  def _answer(self, reading):
+    """Answers signals in a thread: _note waits until session.run returns."""
+    heard = set()
+    with open(reading, 'rb', buffering=0) as pipe:
+      while byte := pipe.read(1):  # Until end() closes the other side.
+        number = byte[0]
+        if number not in _SIGNALS:
+          continue
+        if number not in heard:
+          heard.add(number)
+          tqdm.tqdm.write(
+            '%s: stopping after this step; again to stop now' % name(number),
+            file=sys.stderr,
+          )
+          sys.stderr.flush()
+        elif self._before[number] == signal.SIG_DFL:
+          os._exit(128 + number)
 
   def _note(self, number, frame):
     del frame
@@ -67,3 +105,7 @@ class StopOnSignal(tf.train.SessionRunHook):
     del session
     for number, handler in self._before.items():
       signal.signal(number, handler)
+    if self._pipe is not None:
+      signal.set_wakeup_fd(-1)
+      os.close(self._pipe)
+      self._pipe = None

@@ -7,8 +7,8 @@ the chief, does besides what is done once.
 
 from collections.abc import Sequence
 import json
+import sys
 
-from absl import logging
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import interrupts
@@ -144,8 +144,10 @@ def _follow(settings, task, data):
   last = max(count.step, chief_ended.step)
   print(json.dumps(dict(worker=task.index, steps=count.steps, step=last)))
   if stop.signal:
-    logging.warning(
-      'stopped by signal %d; the same command joins again', stop.signal
+    print(
+      'train: stopped by %s; the same command joins again'
+      % interrupts.name(stop.signal),
+      file=sys.stderr,
     )
     return 128 + stop.signal
   if last < step.last_step:

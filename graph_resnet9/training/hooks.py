@@ -26,6 +26,9 @@ from graph_resnet9.training import rows
 from graph_resnet9.training import step_hook
 from graph_resnet9.training import tensorboard
 
+# When a duration is said: after so many steps and seconds, if so long is left.
+_TIMED_STEPS, _TIMED_SECS, _LONG_SECS = 2, 10, 600
+
 
 def of_a_training(
   settings: train_flags.Train,
@@ -50,6 +53,7 @@ def of_a_training(
     tensorboard.EpochSummaries(step, folder),
     EpochReport(settings, step, test, stop.interrupted),
     Progress(step),
+    Duration(step, _shorter(settings)),
     Checkpoints(step, saver, folder, settings.save_secs),
     StopAtStep(step),
     stop,
@@ -87,6 +91,7 @@ class Progress(step_hook.StepHook):
     super().__init__(step=step.step, loss=step.loss)
     self._last_step = step.last_step
     self._bar = None
+    self._timed = False
 
   def after_create_session(self, session, coord):
     del coord
@@ -106,10 +111,63 @@ class Progress(step_hook.StepHook):
     del run_context
     self._bar.set_postfix(loss='%.3f' % loss, refresh=False)
     self._bar.update(step - self._bar.n)
+    if not self._timed:  # The first step is slow: no measure of the others.
+      self._timed = True
+      self._bar.initial = step
+      self._bar.start_t = time.time()
 
   def end(self, session):
     del session
     self._bar.close()
+
+
+class Duration(step_hook.StepHook):
+  """Says once, on stderr, how long a training will take that takes long."""
+
+  def __init__(self, step: graph.Step, shorter: str) -> None:
+    """Makes the hook.
+
+    Args:
+      step: the graph of a step.
+      shorter: what to say besides.
+    """
+    super().__init__(step=step.step)
+    self._last_step = step.last_step
+    self._shorter = shorter
+    self._first = None  # (step, time), of the second step and later.
+    self._said = False
+
+  def after_step(self, run_context, step):
+    del run_context
+    now = time.time()
+    if self._first is None:
+      self._first = step, now
+    steps, secs = step - self._first[0], now - self._first[1]
+    if self._said or steps < _TIMED_STEPS or secs < _TIMED_SECS:
+      return
+    self._said = True
+    left = (self._last_step - step) * secs / steps
+    if left >= _LONG_SECS:
+      tqdm.tqdm.write(
+        'train: about %s to go, at %.2g s a step%s'
+        % (_duration(left), secs / steps, self._shorter),
+        file=sys.stderr,
+      )
+      sys.stderr.flush()
+
+
+def _duration(secs):
+  minutes = round(secs / 60)
+  if minutes < 60:
+    return '%d min' % minutes
+  return '%d h %02d min' % divmod(minutes, 60)
+
+
+def _shorter(settings):
+  """Which flags shorten a training, where it must be long."""
+  if settings.model.width <= 16 or tf.config.list_physical_devices('GPU'):
+    return ''
+  return '; --width=16 takes about a twelfth on a CPU, --epochs sets the length'
 
 
 class StepCount(step_hook.StepHook):

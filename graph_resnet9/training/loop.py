@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 import json
+import sys
 
-from absl import logging
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import interrupts
@@ -201,8 +201,10 @@ def outcome(
   """
   newest = choose.newest(settings.train_dir)
   if signal:
-    logging.warning(
-      'stopped by signal %d, saved %s; the same command resumes', signal, newest
+    print(
+      'train: stopped by %s, saved %s; the same command resumes'
+      % (interrupts.name(signal), newest),
+      file=sys.stderr,
     )
     return 128 + signal
   row = next(reversed(rows.read_rows(settings.train_dir)), None)

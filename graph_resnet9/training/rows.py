@@ -22,7 +22,7 @@ HEADER = (
   'test acc',
   'total s',
 )
-_WIDTH = 10
+_WIDTHS = [max(8, len(title)) for title in HEADER]
 _MAX_LINE_BYTES = 1 << 20
 
 
@@ -61,7 +61,7 @@ def title(
 
 
 def table_header() -> str:
-  return ' '.join(title.rjust(_WIDTH) for title in HEADER)
+  return _line(HEADER)
 
 
 def table_row(row: Row) -> str:
@@ -75,7 +75,12 @@ def table_row(row: Row) -> str:
     _percent(row.test_accuracy),
     '%.1f' % row.total_secs,
   )
-  return ' '.join(cell.rjust(_WIDTH) for cell in cells)
+  return _line(cells)
+
+
+def _line(cells):
+  """Of at most 80 columns."""
+  return ' '.join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS))
 
 
 def _number(value):

@@ -22,6 +22,23 @@ class ReportTest(absltest.TestCase):
     self.assertEqual(rows.read_rows(self.dir), written)
     self.assertEqual(os.listdir(self.dir), ['metrics.jsonl'])
 
+  def test_the_table_fits_a_terminal(self):
+    long = rows.Row(
+      99.99,
+      10**6,
+      'cifar100',
+      0.4,
+      99999.9,
+      22.3456,
+      1.0,
+      22.3456,
+      1.0,
+      999999.9,
+    )
+    for row in (ROW, long):
+      self.assertLen(rows.table_row(row), len(rows.table_header()))
+    self.assertLessEqual(len(rows.table_header()), 79)
+
   def test_torn_and_foreign_lines_are_left_out(self):
     rows.write_rows(self.dir, [ROW])
     with open(os.path.join(self.dir, 'metrics.jsonl'), 'a') as f:

@@ -19,6 +19,19 @@ runpy.run_module('graph_resnet9.train', run_name='__main__')
 """
 
 
+# A step that nothing in Python can interrupt, of minutes.
+STEP = """
+import hashlib
+from graph_resnet9 import interrupts
+stop = interrupts.StopOnSignal()
+with interrupts.end_the_process():
+  stop.listen()
+  print('ready', flush=True)
+  hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
+  print('done', flush=True)
+"""
+
+
 class SignalsTest(absltest.TestCase):
   def test_before_the_session_a_signal_ends_the_process_without_a_word(self):
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -40,6 +53,35 @@ class SignalsTest(absltest.TestCase):
       self.assertEqual(done.returncode, -number, done.stderr)
       self.assertNotIn('Traceback', done.stderr)
       self.assertNotIn('interrupted', done.stderr)
+
+  def test_a_signal_in_a_step_is_answered_at_once_and_a_second_one_ends_it(
+    self,
+  ):
+    for number, name in (
+      (signal.SIGTERM, 'SIGTERM'),
+      (signal.SIGINT, 'Ctrl-C'),
+    ):
+      process = subprocess.Popen(
+        [sys.executable, '-c', STEP],
+        cwd=helpers.ROOT,
+        env=helpers.environment(TF_CPP_MIN_LOG_LEVEL='3'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+      self.addCleanup(process.kill)
+      self.assertEqual(process.stdout.readline(), 'ready\n')
+      process.send_signal(number)
+      lines = iter(process.stderr.readline, '')
+      self.assertIn(
+        '%s: stopping after this step; again to stop now\n' % name, lines
+      )
+      self.assertIsNone(process.poll())
+      process.send_signal(number)
+      self.assertEqual(process.stdout.read(), '')
+      self.assertEqual(process.wait(), 128 + number)
+      process.stdout.close()
+      process.stderr.close()
 
   def test_handlers_are_as_before_afterwards(self):
     def mine(number, frame):

@@ -105,9 +105,7 @@ def in_loops(view) -> FrozenSet[Any]:
   """The Nodes in bodies of loops."""
   enters: List[Any] = []
   for node in view.nodes.values():
-    if node.op in ('Enter', 'RefEnter') or (
-      node.branch == 'body'
-    ):
+    if node.op in ('Enter', 'RefEnter') or (node.branch == 'body'):
       enters.append(node)
   if not enters:
     return frozenset()
