@@ -322,6 +322,24 @@ class OwnTrainingTest(absltest.TestCase):
       )
     self.assertIn('updates-not-run', logs.output[0])
 
+  def test_it_sees_the_same_with_winograds_convolutions(self):
+    for update_ops in ('control_dependencies', 'none'):
+      reports = []
+      for conv in ('direct', 'winograd'):
+        with tf.Graph().as_default() as graph:
+          helpers.built(conv=conv, update_ops=update_ops, width=32)
+          reports.append(
+            rules.lint_meta_graph(tf.train.export_meta_graph(graph=graph))
+          )
+      direct, winograd = reports
+      with self.subTest(update_ops):
+        self.assertEqual(direct.seen['layers'], 8)
+        self.assertEqual(winograd.seen, direct.seen)
+        self.assertEqual(
+          bool(direct.findings), update_ops == 'none', direct.findings
+        )
+        self.assertEqual(winograd.findings, direct.findings)
+
 
 if __name__ == '__main__':
   absltest.main()

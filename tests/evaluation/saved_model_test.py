@@ -76,8 +76,11 @@ class SavedModelTest(absltest.TestCase):
 
   # What it answers.
 
-  def agrees_with_eval(self, folder, checkpoint, **values):
-    """The same confusion matrix; the loss by its probabilities within 1e-6."""
+  def agrees_with_eval(self, folder, checkpoint, conv='direct', **values):
+    """The same confusion matrix; the loss by its probabilities within 1e-6.
+
+    With Winograd's convolutions in eval, other rounding: within 1e-5.
+    """
     summary, result, _ = helpers.evaluate(
       checkpoint,
       width=4,
@@ -85,6 +88,7 @@ class SavedModelTest(absltest.TestCase):
       test_examples=EXAMPLES,
       dataset='synthetic',
       shuffle='none',
+      conv=conv,
       **values,
     )
     found = self.predict(folder, self.data.images)
@@ -92,11 +96,23 @@ class SavedModelTest(absltest.TestCase):
     np.add.at(confusion, (self.data.labels, found.classes), 1)
     np.testing.assert_array_equal(confusion, result.confusion)
     shares = found.probabilities[np.arange(EXAMPLES), self.data.labels]
-    self.assertAlmostEqual(-np.log(shares).mean(), summary['loss'], delta=1e-6)
+    self.assertAlmostEqual(
+      -np.log(shares).mean(),
+      summary['loss'],
+      delta=1e-6 if conv == 'direct' else 1e-5,
+    )
     return summary['loss']
 
   def test_answers_are_those_of_eval(self):
-    self.agrees_with_eval(self.folder, self.done / 'model.ckpt-16')
+    for conv in ('direct', 'winograd'):
+      with self.subTest(conv):
+        self.agrees_with_eval(self.folder, self.done / 'model.ckpt-16', conv)
+
+  def test_convolutions_are_direct_however_the_run_had_them(self):
+    self.assertEqual(self.run_settings.model.conv, 'winograd')
+    types = [node.op for node in meta_graph(self.folder).graph_def.node]
+    self.assertEqual(types.count('Conv2D'), 8)
+    self.assertNotIn('BatchMatMulV2', types)
 
   def test_averages_and_mirror_images_as_in_eval(self):
     checkpoint = self.averaged / 'model.ckpt-4'

@@ -38,19 +38,19 @@ class SpeedTest(absltest.TestCase):
     self.assertEqual(measure.flop_per_image(64), 6 * multiply_adds)
     self.assertAlmostEqual(measure.flop_per_image(64) / 1e9, 2.27, delta=0.01)
 
-  def command(self, *args):
+  def command(self, *args, conv):
     done = helpers.command(
       'benchmark',
       '--steps=1',
       '--runs=1',
       *args,
-      *helpers.arguments(**helpers.TINY),
+      *helpers.arguments(**{**helpers.TINY, 'conv': conv}),
     )
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     return done.stdout.splitlines()
 
   def test_json_is_the_only_line_and_holds_every_figure(self):
-    (line,) = self.command('--json')
+    (line,) = self.command('--json', conv='auto')
     result = json.loads(line)
     for name in (
       'product_gflops',
@@ -75,7 +75,7 @@ class SpeedTest(absltest.TestCase):
       self.assertGreater(training['peak_mib'], 100)  # TensorFlow alone.
 
   def test_table_lists_the_ops_that_take_most(self):
-    lines = self.command('--ops=3', '--conv=direct', '--compare=none')
+    lines = self.command('--ops=3', conv='direct')
     self.assertStartsWith(lines[0], 'dataset: synthetic, width 4')
     first = [line[:20] for line in lines].index('ops of a training st')
     shares = [

@@ -118,12 +118,12 @@ class TrainingTest(absltest.TestCase):
     )
 
   def test_a_run_may_go_on_with_the_other_convolutions(self):
+    self.stop_at(5, signal.SIGTERM, conv='auto')
     self.assertEqual(
-      flagfile.read(str(self.done)).model.conv, winograd.chosen('auto')
+      flagfile.read(str(self.dir)).model.conv, winograd.chosen('auto')
     )
-    self.stop_at(5, signal.SIGTERM, conv='direct')
-    self.assertEqual(helpers.train(self.dir, conv='winograd')[0], 0)
-    self.assertEqual(flagfile.read(str(self.dir)).model.conv, 'winograd')
+    self.assertEqual(helpers.train(self.dir, conv='direct')[0], 0)
+    self.assertEqual(flagfile.read(str(self.dir)).model.conv, 'direct')
     self.assertLen(rows.read_rows(self.dir), 2)
 
   def test_summaries_are_there_for_tensorboard(self):
