@@ -31,9 +31,8 @@ for pair in $pairs; do
   if [ ! -e "$environment/ready" ]; then
     rm -rf "$environment"
     "$python" -m venv "$environment"
-    "$environment/bin/pip" install -q '.[test]' \
+    "$environment/bin/pip" install -q -e '.[test]' \
       "tensorflow==$tensorflow.*" "tf-keras==$tensorflow.*"
-    "$environment/bin/pip" uninstall -q -y graph_resnet9  # The checkout counts.
     touch "$environment/ready"
   fi
   log=$environment.log
