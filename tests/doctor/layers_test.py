@@ -5,6 +5,7 @@ from absl.testing import parameterized
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import program
+from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph.nodes import GraphView
 from graph_resnet9.doctor.layers import anatomy
 from graph_resnet9.doctor.layers import batch_statistics
@@ -264,6 +265,30 @@ class KerasTest(parameterized.TestCase):
     self.assertEqual(
       {u.variable.name for u in layer.updates}, {v.op.name for v in made.stored}
     )
+
+
+class ChoiceTest(parameterized.TestCase):
+  @parameterized.parameters(False, True)
+  def test_what_is_measured_within_a_branch(self, outside):
+    with tf.Graph().as_default() as graph:
+      x = tf.placeholder(tf.float32, [4, 8, 8, 3], 'x')
+      phase = tf.placeholder(tf.bool, [], 'phase')
+      h = tf.cond(phase, lambda: x + 1.0, lambda: x)  # Of another choice.
+      stored = [
+        tf.get_variable(name, [3], trainable=False) for name in ('m', 'v')
+      ]
+      before = tf.nn.moments(h, AXES) if outside else None
+      mean, variance = tf.cond(
+        tf.logical_not(phase, 'no'),
+        lambda: [tf.identity(v) for v in stored],
+        lambda: [tf.identity(b) for b in before or tf.nn.moments(h, AXES)],
+      )
+      tf.nn.batch_normalization(h, mean, variance, None, None, 1e-3)
+    (site,) = taken_apart(graph).layers[0].sites
+    self.assertTrue(site.by_batch)
+    self.assertFalse(site.choice.value)
+    predicate = tensors.sources(site.choice.predicate)[0]
+    self.assertEqual(predicate.node.name, 'no')
 
 
 class CopiesTest(parameterized.TestCase):

@@ -13,7 +13,7 @@ from graph_resnet9.errors import UserError
 
 
 class Layer(NamedTuple):
-  """All normalisations that share variables, and the updates of those.
+  """All normalisations that share variables or statistics of a batch.
 
   Where they share gamma or beta alone, they have several pairs of statistics.
 
@@ -197,7 +197,11 @@ def _gradients_of_weights(view):
 
 
 def _layers(sites, found):
-  """Groups sites that share a variable; `found`: all Updates."""
+  """Groups sites that share a variable, or the statistics of a batch.
+
+  Args:
+    sites: list of normalisations.Site. found: list of updates.Update, all.
+  """
   leader = {}
 
   def find(key):
@@ -212,7 +216,7 @@ def _layers(sites, found):
   for site in sites:
     own = [variable for variable in (site.gamma, site.beta) if variable]
     own += site.moving_mean + site.moving_variance
-    own += updated.get(id(site), [])
+    own += updated.get(id(site), []) + site.batch_variance
     own = own or [site.node]
     keys.append(own[0])
     for variable in own[1:]:

@@ -60,7 +60,7 @@ def meeting_at(tensor):
     node = at.node
     if node.op in tensors.MERGES:
       for branch in node.inputs:
-        choice = _all_of_batch(branch) and around(branch)
+        choice = _all_of_batch(branch) and _branch_of(branch)
         if choice:
           return choice
       continue
@@ -73,6 +73,21 @@ def meeting_at(tensor):
     by_batch = [_all_of_batch(branch) for branch in branches]
     if len(by_batch) == 2 and sum(by_batch) == 1:
       return Choice(node.inputs[0], by_batch[0])
+  return None
+
+
+def _branch_of(tensor):
+  """Choice of the branch of tf.cond in which a tensor is made, or None."""
+
+  def before(tensor):
+    node = tensor.node
+    if node.op in tensors.MERGES:  # What is chosen there is settled there.
+      return []
+    return node.inputs + [Tensor(control, 0) for control in node.controls]
+
+  for node, index in walk([tensor], before):
+    if node.op in tensors.SWITCHES:
+      return None if _of_loop(node) else Choice(node.inputs[1], index == 1)
   return None
 
 

@@ -213,7 +213,7 @@ def _parts_of_one_batch(view):
               )
     elif node.op in ('StridedSlice', 'Slice'):
       size = graph_view.shape(node.inputs[0])
-      if size and len(size) > 1:
+      if size and len(size) > 1 and _takes_examples(node):
         whole = node.inputs[0]
         parts.setdefault(whole, {})[node] = [node]
   return [
@@ -221,6 +221,17 @@ def _parts_of_one_batch(view):
     for of_one in parts.values()
     if 1 < len(of_one) <= _MAX_TOWERS
   ]
+
+
+def _takes_examples(node):
+  """Whether a slice is of some examples, and not of all, as x[:, k] is."""
+  if node.op == 'StridedSlice':
+    masks = node.attribute('begin_mask').i & node.attribute('end_mask').i
+    return not masks & 1
+  begin, size = (graph_view.constant(t) for t in node.inputs[1:3])
+  if begin is None or size is None or not begin.size or not size.size:
+    return True
+  return bool(begin.reshape(-1)[0]) or size.reshape(-1)[0] != -1
 
 
 _MAX_TOWERS = 64
