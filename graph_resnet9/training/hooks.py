@@ -110,11 +110,11 @@ class Progress(step_hook.StepHook):
   def after_step(self, run_context, step, loss):
     del run_context
     self._bar.set_postfix(loss='%.3f' % loss, refresh=False)
-    self._bar.update(step - self._bar.n)
     if not self._timed:  # The first step is slow: no measure of the others.
       self._timed = True
-      self._bar.initial = step
-      self._bar.start_t = time.time()
+      self._bar.initial = self._bar.n = step
+      self._bar.unpause()
+    self._bar.update(step - self._bar.n)
 
   def end(self, session):
     del session
@@ -139,7 +139,7 @@ class Duration(step_hook.StepHook):
 
   def after_step(self, run_context, step):
     del run_context
-    now = time.time()
+    now = time.monotonic()
     if self._first is None:
       self._first = step, now
     steps, secs = step - self._first[0], now - self._first[1]

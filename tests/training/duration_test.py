@@ -17,7 +17,7 @@ class DurationTest(absltest.TestCase):
     now = [1000.0]
     with (
       tf.Graph().as_default(),
-      mock.patch.object(time, 'time', lambda: now[0]),
+      mock.patch.object(time, 'monotonic', lambda: now[0]),
     ):
       step = mock.Mock(step=tf.constant(0), last_step=last_step)
       hook = hooks.Duration(step, '; shorter')
