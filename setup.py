@@ -72,6 +72,7 @@ setuptools.setup(
   extras_require={
     'test': ['pytest>=8,<10', 'setuptools>=70.1'],
     'bench': ['torch>=2.4', 'jax>=0.4.30'],
+    'docs': ['ipykernel>=6', 'nbclient>=0.8', 'nbformat>=5.7'],
     'gpu': ['tensorflow[and-cuda]>=2.18,<2.22'],
   },
 )

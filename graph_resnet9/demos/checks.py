@@ -4,12 +4,13 @@ import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import program
 from graph_resnet9.doctor.layers import anatomy
-from graph_resnet9.doctor.lint import rules as graph_lint
+from graph_resnet9.doctor.lint import rules
 from graph_resnet9.doctor.measure import diagnosis
 from graph_resnet9.doctor.measure import probes
 from graph_resnet9.doctor.measure import sessions
+from graph_resnet9.doctor.measure import verdicts
 
-_BATCHES = 100
+_MOST_BATCHES = 16  # Of evaluation, to measure.
 
 
 class Doctor:
@@ -25,15 +26,18 @@ class Doctor:
       train_op: Operation that a step runs.
     """
     graph = tf.get_default_graph()
-    found = anatomy.Anatomy(program.of_graph(graph), [train_op.name])
-    self.lint = codes(graph_lint.lint(found))
-    self._runnable = sessions.Runnable(graph, found)
-    self._probes = probes.of_all(self._runnable)
+    layers = anatomy.Anatomy(program.of_graph(graph), [train_op.name])
+    # A graph without batch normalisation has nothing to check or measure.
+    self.lint = codes(rules.lint(layers)) if layers.layers else []
+    self._runnable = sessions.Runnable(graph, layers)
+    self._probes = probes.of_all(self._runnable) if layers.layers else None
 
-  def diagnose(self, session):
-    """List of the codes of the verdicts, on batches of the training."""
-    result = diagnosis.examine(session, self._runnable, self._probes, _BATCHES)
-    return [v.code for v in result.verdicts if v.code != 'healthy']
+  def diagnose(self, session, batches=50):
+    """List of the codes of the verdicts, on so many batches of the training."""
+    if self._probes is None:
+      return []
+    result = diagnosis.examine(session, self._runnable, self._probes, batches)
+    return [v.code for v in result.verdicts if v.code not in verdicts.NO_FAULT]
 
 
 class Measurement:
@@ -43,24 +47,32 @@ class Measurement:
     """Adds measuring ops to the default graph, which must be whole.
 
     Args:
-      evaluation: lab.Evaluation.
+      evaluation: towers.Evaluation.
     """
-    self._batches = len(evaluation.feeds)
+    self._batches = min(len(evaluation.feeds), _MOST_BATCHES)
     graph = tf.get_default_graph()
+    layers = anatomy.Anatomy(program.of_graph(graph))
     self._runnable = sessions.Runnable(
-      graph,
-      anatomy.Anatomy(program.of_graph(graph)),
-      feed=lambda: evaluation.feeds,
+      graph, layers, feed=lambda: evaluation.feeds
     )
-    self._probes = probes.of_layers(
-      self._runnable, among=evaluation.batch_ops
-    ).probes
+    by_batch = any(
+      site.by_batch and site.node.name in evaluation.batch_ops
+      for layer in layers.layers
+      for site in layer.sites
+    )
+    self._probes = (
+      probes.of_layers(self._runnable, among=evaluation.batch_ops).probes
+      if by_batch
+      else None
+    )
 
   def records(self, session):
-    """list of doctor.measure.moments.Record, one a layer."""
+    """List of moments.Record, one a layer; [] if none normalises by batches."""
+    if self._probes is None:
+      return []
     return probes.records(session, self._runnable, self._probes, self._batches)
 
 
 def codes(report):
-  """List of the codes of a graph_lint.Report."""
+  """List of the codes of a rules.Report."""
   return [finding.code for finding in report.findings]

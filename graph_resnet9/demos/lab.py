@@ -2,7 +2,10 @@
 
 import contextlib
 import functools
+import itertools
 import random
+import sys
+import time
 from typing import Any
 from typing import NamedTuple
 
@@ -10,42 +13,15 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 import tqdm
 
-from graph_resnet9.demos import checks as doctor
+from graph_resnet9.demos import checks
 from graph_resnet9.demos import report
-from graph_resnet9.inputs import augment
+from graph_resnet9.demos import towers
 from graph_resnet9.inputs import dataset
 from graph_resnet9.inputs import queues
-from graph_resnet9.model import losses
-from graph_resnet9.model import optimizer
-from graph_resnet9.model import resnet9
 
-BATCH_SIZE = 64
-WIDTH = 8  # Of ResNet9, where a case uses it: 1/8 of the published one.
 TRAIN_EXAMPLES = 10000
 TEST_EXAMPLES = 1000
-EVAL_BATCH_SIZE = 500
-_POINTS = 8  # Evaluations along a training.
-
-
-class Tower(NamedTuple):
-  """Means over a batch, float32 scalar Tensors; accuracy None if none."""
-
-  loss: tf.Tensor
-  accuracy: tf.Tensor | None
-
-
-class Evaluation(NamedTuple):
-  """The network on the evaluation data, beside the training tower.
-
-  moving, batch: Tower over a batch, by the stored statistics and by its own.
-  batch_ops: names of the ops of the tower that uses batch statistics.
-  feeds: feed dicts; one a batch, of one size, all data once.
-  """
-
-  moving: Tower
-  batch: Tower
-  batch_ops: frozenset[str]
-  feeds: list[dict[tf.Tensor, Any]]
+_POINTS = 5  # Evaluations along a training.
 
 
 class Graph(NamedTuple):
@@ -56,17 +32,20 @@ class Graph(NamedTuple):
   evaluation: Evaluation.
   feed: for Scaffold(local_init_feed_dict=).
   init_fn: for Scaffold(init_fn=), or None.
-  figures: {name: scalar Tensor}, averaged over all steps into Arm.figures.
+  figures: {name: scalar Tensor}, fetched at every step into Arm.traces, their
+    means into Arm.figures.
   others: {name: Evaluation}, other ways to evaluate at the end.
+  guessing: as of report.Arm.
   """
 
-  train: Tower
+  train: towers.Tower
   train_op: tf.Operation
-  evaluation: Evaluation
+  evaluation: towers.Evaluation
   feed: dict[tf.Tensor, Any]
   init_fn: Any = None
   figures: dict[str, tf.Tensor] = {}
-  others: dict[str, Evaluation] = {}
+  others: dict[str, towers.Evaluation] = {}
+  guessing: float = 0.1
 
 
 class Trainer:
@@ -80,11 +59,9 @@ class Trainer:
     self.source = source
     self.fast = fast
 
-  @functools.cache  # pylint: disable=method-cache-max-size-none
   def data(self, split, order='file'):
     """formats.Split: the examples of 'train' or 'test' that the cases use."""
-    count = TRAIN_EXAMPLES if split == 'train' else TEST_EXAMPLES
-    return dataset.load(self.source, split, count, order)
+    return _loaded(self.source, split, order)
 
   def steps(self, full, fast):
     """How long to train: `fast` steps with --fast, else `full`."""
@@ -102,7 +79,9 @@ class Trainer:
         tf.train.get_or_create_global_step()
         yield
 
-  def image_graph(self, tower, train_op, train_tower=None):
+  def image_graph(
+    self, tower, train_op, train_tower=None, batch_size=towers.BATCH_SIZE
+  ):
     """The usual Graph of an arm on images: every epoch another permutation.
 
     Args:
@@ -110,21 +89,22 @@ class Trainer:
       train_op: function of the loss to Operation.
       train_tower: function of queues.Batch to Tower, what the training uses;
         None: tower(batch, training=True).
+      batch_size: int, of the training.
     Returns:
       Graph.
     """
     train_data = queues.table(self.data('train'), 'train')
     test_data = queues.table(self.data('test'), 'test')
-    batch = shuffled_batch(train_data, self.seed)
+    batch = towers.shuffled_batch(train_data, self.seed, batch_size)
     train = train_tower(batch) if train_tower else tower(batch, training=True)
     return Graph(
       train,
       train_op(train.loss),
-      evaluation_of(tower, test_data),
+      towers.evaluation_of(tower, test_data),
       {**train_data.feed, **test_data.feed},
     )
 
-  def train(self, name, broken, build, steps):
+  def train(self, name, broken, build, steps, batches=50):
     """Trains an arm, measures it, and asks lint and diagnose about it.
 
     Args:
@@ -132,24 +112,41 @@ class Trainer:
       broken: bool, whether this is the failure or a cure.
       build: function without arguments that builds a Graph in the default one.
       steps: int.
+      batches: int, how many of the training diagnose looks at.
     Returns:
       report.Arm.
     """
     with self.graph():
       graph = build()
-      checks = doctor.Doctor(graph.train_op)
-      measured = doctor.Measurement(graph.evaluation)
+      doctor = checks.Doctor(graph.train_op)
+      measured = checks.Measurement(graph.evaluation)
       with session_of(graph) as session:
-        curve, figures = fit(session, graph, steps, name)
-        diagnosed = checks.diagnose(session)
+        curve, traces = fit(session, graph, steps, name)
+        diagnosis = doctor.diagnose(session, batches)
         layers = measured.records(session)
         others = {
           other: scores(session, evaluation)
           for other, evaluation in graph.others.items()
         }
     return report.Arm(
-      name, broken, curve, layers, figures, others, checks.lint, diagnosed
+      name,
+      broken,
+      curve,
+      layers,
+      {key: float(np.mean(values)) for key, values in traces.items()},
+      traces,
+      others,
+      doctor.lint,
+      diagnosis,
+      graph.guessing,
     )
+
+
+@functools.cache
+def _loaded(source, split, order):
+  """formats.Split of a dataset.Source, the same for every seed."""
+  count = TRAIN_EXAMPLES if split == 'train' else TEST_EXAMPLES
+  return dataset.load(source, split, count, order)
 
 
 def session_of(graph):
@@ -163,28 +160,44 @@ def session_of(graph):
 
 
 def fit(session, graph, steps, name):
-  """Takes `steps` steps.
+  """Takes `steps` steps; says on stderr how long they took.
 
   Returns:
-    (list of report.Point, the last at the end; {name: mean} of graph.figures).
+    (list of report.Point, the last at the end; {name: list of numbers, one a
+    step} of graph.figures).
   """
   points = {round(steps * (k + 1) / _POINTS) for k in range(_POINTS)}
   fetches = (_fetches(graph.train), graph.figures, graph.train_op)
-  curve, seen, figures = [], [], []
+  curve, since, figures = [], [], []
+  began = time.monotonic()
   for step in tqdm.trange(
-    1, steps + 1, desc=name, unit='step', disable=None, dynamic_ncols=True
+    1,
+    steps + 1,
+    desc=name,
+    unit='step',
+    leave=False,
+    disable=None,
+    dynamic_ncols=True,
   ):
     values, more, _ = session.run(fetches)
-    seen.append(values)
+    since.append(values)
     figures.append(more)
     if step in points:
+      # All the data at the end only.
+      most = None if step == steps else 1
       curve.append(
-        report.Point(step, _mean(seen), *scores(session, graph.evaluation))
+        report.Point(
+          step, _mean(since), *scores(session, graph.evaluation, most)
+        )
       )
-      seen = []
+      since = []
+  print(
+    '  %s: %d steps in %.0f s' % (name, steps, time.monotonic() - began),
+    file=sys.stderr,
+    flush=True,
+  )
   return curve, {
-    key: float(np.mean([step[key] for step in figures]))
-    for key in graph.figures
+    key: [float(step[key]) for step in figures] for key in graph.figures
   }
 
 
@@ -197,11 +210,17 @@ def save(session, saver, path):
   )
 
 
-def scores(session, evaluation):
-  """(report.Scores by moving statistics, the same by batch statistics)."""
+def scores(session, evaluation, most=None):
+  """(report.Scores by moving statistics, the same by batch statistics).
+
+  most: int, batches at most; None: all.
+  """
+  feeds = evaluation.feeds
+  if callable(feeds):
+    feeds = feeds(session)
   values = [
     session.run((_fetches(evaluation.moving), _fetches(evaluation.batch)), feed)
-    for feed in evaluation.feeds
+    for feed in itertools.islice(feeds, most)
   ]
   return tuple(_mean(column) for column in zip(*values))
 
@@ -214,92 +233,3 @@ def _mean(values):
   """report.Scores from a list of fetched [loss] or [loss, accuracy]."""
   means = [float(x) for x in np.mean(np.array(values, np.float64), 0)]
   return report.Scores(*means, *[None] * (2 - len(means)))
-
-
-# The pieces of most graphs: ResNet9 that tells classes apart.
-
-
-def classes_logits(batch, training):
-  """Logits of narrow ResNet9 on the images of a queues.Batch, as they are.
-
-  Args:
-    batch: queues.Batch.
-    training: Python bool.
-  Returns:
-    [batch, 10] float32 Tensor.
-  Variables, Collections: as of resnet9.logits.
-  """
-  images = augment.normalised(augment.crops(batch.pixels, batch.indices))
-  return resnet9.logits(images, training, WIDTH)
-
-
-def classes_tower(batch, training):
-  """Tower of classes_logits."""
-  return scored(classes_logits(batch, training), batch.labels)
-
-
-def scored(logits, labels):
-  """Tower of [batch, classes] logits: cross-entropy and share of right ones."""
-  return Tower(
-    tf.reduce_mean(losses.cross_entropy(logits, labels)),
-    tf.reduce_mean(tf.cast(losses.correct(logits, labels), tf.float32)),
-  )
-
-
-def shuffled_batch(table, seed, batch_size=BATCH_SIZE):
-  """The next queues.Batch of a table: every epoch another permutation."""
-  return queues.table_batch(
-    table, queues.index_queue(table.examples, batch_size, 'epoch', seed)
-  )
-
-
-def evaluation_of(tower, test):
-  """Evaluation of `tower` on a table, beside the training tower.
-
-  Args:
-    tower: function of (queues.Batch, training) to Tower.
-    test: queues.Table; a multiple of EVAL_BATCH_SIZE examples.
-  Returns:
-    Evaluation.
-  Collections:
-    UPDATE_OPS: + 2 a layer. Read it for the train op before this is called.
-  """
-  first = tf.placeholder(tf.int32, [])
-  batch = queues.table_batch(test, tf.range(first, first + EVAL_BATCH_SIZE))
-  return both_towers(
-    functools.partial(tower, batch),
-    [{first: begin} for begin in range(0, test.examples, EVAL_BATCH_SIZE)],
-  )
-
-
-def both_towers(tower, feeds):
-  """Evaluation of tower(training), by moving and by batch statistics.
-
-  Variables: shares those of the training tower, or makes them if there is none.
-  """
-  with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
-    moving = tower(training=False)
-    before = len(tf.get_default_graph().get_operations())
-    batch = tower(training=True)
-  ops = tf.get_default_graph().get_operations()[before:]
-  return Evaluation(moving, batch, frozenset(op.name for op in ops), feeds)
-
-
-def learning_rate(steps, peak):
-  """Up to `peak` in a fifth of the steps, then down to 0, linearly."""
-  return optimizer.learning_rate(
-    tf.train.get_global_step(), steps, [0, 0.2, 1], [0, peak, 0]
-  )
-
-
-def train_op(loss, rate, update_ops=None):
-  """A step of Adam at `rate`, a float or Tensor, after the update ops.
-
-  update_ops: list of Operations; None: all of the collection.
-  """
-  if update_ops is None:
-    update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-  with tf.control_dependencies(update_ops):
-    return tf.train.AdamOptimizer(rate).minimize(
-      loss, tf.train.get_global_step()
-    )

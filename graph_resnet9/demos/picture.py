@@ -1,8 +1,13 @@
-"""The picture of a case: a column an arm, training above, statistics below."""
+"""The picture of a case: a panel an arm, and what explains the case below.
+
+Made for a page: 9 inches wide at most. Broken and fixed are told apart by words
+and marks, colour only helps.
+"""
 
 import textwrap
 
 from matplotlib import figure
+from matplotlib import ticker
 import numpy as np
 
 from graph_resnet9 import files
@@ -13,15 +18,18 @@ _LINES = (
   ('batch', 'evaluation, batch statistics', 'C0', 'o--'),
 )
 _FLOOR = 0.003  # Gaps below this are drawn as this: they are nothing.
-_COLUMN_INCHES, _ROW_INCHES = 2.5, 3.0
+_INCHES, _ROW_INCHES, _DPI = 9.0, 2.5, 110
+_MOST_COLUMNS = 4
+# Of the series of arms: filled and different for broken, hollow for fixed.
+_BROKEN_MARKS, _FIXED_MARKS = 'XPDsvp*h', 'o^<>dH8'
 
 
 def draw(path, title, outcome):
   """Draws an outcome.
 
-  Above, the curves of each arm: accuracy, or loss where a case has none.
-  Below, for each layer how far the stored statistics are from those of the
-  evaluation data.
+  Above, the curves of each arm: accuracy, or loss where a case has none. Below,
+  Outcome.draw, or for each layer how far the stored statistics are from those
+  of the evaluation data.
 
   Args:
     path: PNG file.
@@ -29,47 +37,78 @@ def draw(path, title, outcome):
     outcome: report.Outcome.
   """
   arms = outcome.arms
-  columns = len(arms)
-  height = _ROW_INCHES * (3 if outcome.draw else 2)
+  rows = -(-len(arms) // _MOST_COLUMNS)
+  columns = -(-len(arms) // rows)
   canvas = figure.Figure(
-    figsize=(max(3, columns) * _COLUMN_INCHES, height), layout='constrained'
+    figsize=(_INCHES, _ROW_INCHES * (rows + 1.4)), layout='constrained'
   )
-  canvas.suptitle(title)
-  grid = canvas.add_gridspec(3 if outcome.draw else 2, columns)
-  above = below = None
+  canvas.suptitle(title, fontsize=11)
+  grid = canvas.add_gridspec(
+    rows + 1, columns, height_ratios=[1] * rows + [1.3]
+  )
+  shared = None
   for k, arm in enumerate(arms):
-    above = canvas.add_subplot(grid[0, k], sharey=above)
-    _curves(above, arm)
-    below = canvas.add_subplot(grid[1, k], sharex=below)
-    _gaps(below, arm)
-    if k and _names(arm) == _names(arms[0]):
-      below.tick_params(labelleft=False)
-    if k == 0:
-      by_accuracy = arm.train.accuracy is not None
-      above.set_ylabel('accuracy' if by_accuracy else 'loss (log)')
-    else:
-      above.tick_params(which='both', labelleft=False)
-  entries = [
-    over + under
-    for over, under in zip(
-      above.get_legend_handles_labels(), below.get_legend_handles_labels()
+    shared = axes = canvas.add_subplot(
+      grid[k // columns, k % columns], sharey=shared
     )
-  ]
+    _curves(axes, arm, columns)
+    if k % columns:
+      axes.tick_params(which='both', labelleft=False)
+    else:
+      by_accuracy = arm.train.accuracy is not None
+      axes.set_ylabel('accuracy' if by_accuracy else 'loss (log)', fontsize=9)
+    if k + columns >= len(arms):
+      axes.set_xlabel('step', fontsize=9)
   canvas.legend(
-    *entries, loc='outside lower center', ncols=3, fontsize=8, frameon=False
+    *shared.get_legend_handles_labels(),
+    loc='outside lower center',
+    ncols=4,
+    fontsize=8.5,
+    frameon=False,
   )
   if outcome.draw:
-    outcome.draw(canvas.add_subplot(grid[2, :]))
+    outcome.draw(canvas.add_subplot(grid[rows, :]))
+  else:
+    below = grid[rows, :].subgridspec(1, 2)
+    _gaps(
+      [canvas.add_subplot(below[0]), canvas.add_subplot(below[1])],
+      [arm for arm in arms if arm.layers],
+    )
   with files.replacing(path) as f:
-    canvas.savefig(f, format='png', dpi=100)
+    canvas.savefig(f, format='png', dpi=_DPI)
 
 
-def _names(arm):
-  return [layer.name for layer in arm.layers]
+def series(axes, arms, values, at=None):
+  """A line an arm, its marks filled if it is broken and hollow if it is fixed.
+
+  Args:
+    axes: matplotlib axes.
+    arms: list of report.Arm.
+    values: for each arm a list of numbers.
+    at: for each arm where they are; None: 0, 1, ...
+  """
+  broken, fixed = iter(_BROKEN_MARKS * 2), iter(_FIXED_MARKS * 2)
+  for k, (arm, heights) in enumerate(zip(arms, values)):
+    axes.plot(
+      range(len(heights)) if at is None else at[k],
+      heights,
+      ('-' if arm.broken else '--') + next(broken if arm.broken else fixed),
+      color='C%d' % k,
+      markerfacecolor='C%d' % k if arm.broken else 'white',
+      markersize=6,
+      linewidth=1,
+      label=_titled(arm),
+    )
+  axes.grid(alpha=0.3)
+  axes.tick_params(which='both', labelsize=8)
 
 
-def _curves(axes, arm):
-  """Training and evaluation over the steps."""
+def _titled(arm):
+  return ('✗ broken: ' if arm.broken else '✓ fixed: ') + arm.name
+
+
+def _curves(axes, arm, columns):
+  """Training and evaluation over the steps; columns: panels beside another."""
   steps = [point.step for point in arm.curve]
   by_accuracy = arm.train.accuracy is not None
   for field, label, colour, style in _LINES:
@@ -80,46 +119,54 @@ def _curves(axes, arm):
       style,
       color=colour,
       label=label,
-      markersize=3,
-      linewidth=1.2,
+      markersize=3.5,
+      linewidth=1.3,
     )
+  axes.axhline(
+    arm.guessing, color='.4', linestyle=':', linewidth=1.3, label='guessing'
+  )
   if by_accuracy:
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(0, 1.03)
   else:
     axes.set_yscale('log')
-    axes.yaxis.set_minor_formatter('{x:g}')
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter('{x:g}')
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
   axes.set_title(
-    textwrap.fill(arm.name, 24, break_long_words=False),
-    fontsize=9,
-    color='C3' if arm.broken else 'C2',
+    textwrap.fill(_titled(arm), 96 // columns, break_long_words=False),
+    fontsize=8.5,
+    color='#a00000' if arm.broken else '#006000',
+    fontweight='bold' if arm.broken else 'normal',
   )
-  axes.set_xlabel('step', fontsize=8)
-  axes.tick_params(which='both', labelsize=7)
+  for side in axes.spines.values():
+    side.set_linestyle('--' if arm.broken else '-')
+    side.set_color('#a00000' if arm.broken else '#006000')
+  axes.tick_params(which='both', labelsize=8)
   axes.grid(alpha=0.3)
 
 
-def _gaps(axes, arm):
-  """A pair of bars a layer, the first layer on top."""
-  at = np.arange(len(arm.layers))
-  means = [layer.mean_gap for layer in arm.layers]
-  factors = [abs(np.log(layer.variance_ratio)) for layer in arm.layers]
-  for shift, values, label, colour in (
-    (-0.2, means, 'mean: |stored - actual| / std', 'C4'),
-    (0.2, factors, 'variance: |ln(stored / actual)|', 'C5'),
+def _gaps(panels, arms):
+  """How far stored statistics are off, over the layers from first to last."""
+  for axes, title, gap in zip(
+    panels,
+    (
+      'stored mean: |stored - actual| / deviation',
+      'stored variance: |ln(stored / actual)|',
+    ),
+    (
+      lambda layer: layer.mean_gap,
+      lambda layer: abs(np.log(layer.variance_ratio)),
+    ),
   ):
-    axes.barh(
-      at + shift,
-      np.maximum(values, _FLOOR) - _FLOOR,
-      0.4,
-      _FLOOR,
-      color=colour,
-      label=label,
+    series(
+      axes,
+      arms,
+      [[max(gap(layer), _FLOOR) for layer in arm.layers] for arm in arms],
     )
-  axes.set_xscale('log')
-  axes.axvline(0.1, color='gray', linestyle=':', linewidth=1)
-  axes.set_xlim(_FLOOR, max(axes.get_xlim()[1], 10))
-  axes.set_yticks(at, _names(arm), fontsize=6)
-  axes.tick_params(axis='x', labelsize=7)
-  axes.invert_yaxis()
-  axes.set_xlabel('gap of the layers', fontsize=8)
+    axes.set_yscale('log')
+    axes.set_ylim(_FLOOR / 1.5, None)
+    axes.axhline(0.1, color='.4', linestyle=':', linewidth=1.3)
+    axes.set_title(title, fontsize=9)
+    axes.set_xlabel('layer, from first to last', fontsize=9)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+  panels[0].legend(fontsize=7.5, loc='best', framealpha=0.8)

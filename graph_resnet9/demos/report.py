@@ -1,4 +1,4 @@
-"""What a case found: arms, claims; as a table and as JSON. No TensorFlow."""
+"""What a case found: arms, claims, figures of its source. No TensorFlow."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -7,21 +7,10 @@ import math
 from typing import Any
 from typing import NamedTuple
 
-_HEADER = (
-  'arm',
-  '',
-  'train loss',
-  'acc',
-  'moving loss',
-  'acc',
-  'batch loss',
-  'acc',
-  'verdict',
-  'doctor',
-)
 # A gap between training and evaluation that needs an explanation.
 _ACCURACY_GAP = 0.15
 _LOSS_RATIO = 2.0
+PERCENT = '%'  # Unit of a fraction that is shown in percent.
 
 
 class Scores(NamedTuple):
@@ -50,8 +39,10 @@ class Arm(NamedTuple):
   curve: list of Point, the last one at the end.
   layers: list of doctor.measure.moments.Record at the end.
   figures: {name: number}, what else the case measured.
+  traces: {name: list of numbers}, one a step.
   others: {name: (moving, batch) Scores} of other ways to evaluate at the end.
   lint, diagnosis: codes of what the two checks found.
+  guessing: the accuracy of guessing, or the loss where there is no accuracy.
   """
 
   name: str
@@ -59,9 +50,11 @@ class Arm(NamedTuple):
   curve: list[Point]
   layers: list[Any]
   figures: dict[str, float]
+  traces: dict[str, Any] = {}
   others: dict[str, Any] = {}
   lint: Sequence[str] = ()
   diagnosis: Sequence[str] = ()
+  guessing: float = 0.1
 
   @property
   def train(self):
@@ -98,25 +91,35 @@ class Claim(NamedTuple):
       else self.figure >= self.margin
     )
 
-  def __str__(self):
-    return '%s  %s: %.4g %s %.4g' % (
-      'holds' if self.holds else 'FAILS',
-      self.text,
-      self.figure,
-      self.relation if self.holds else 'is not ' + self.relation,
-      self.margin,
-    )
+
+class Beside(NamedTuple):
+  """A figure of the source beside the one measured here.
+
+  what: str. source: str, as the source gives it, '-' if it does not.
+  here: number, or None where nothing here corresponds to it.
+  unit: PERCENT, or ''.
+  """
+
+  what: str
+  source: str
+  here: float | None
+  unit: str = ''
 
 
 class Outcome(NamedTuple):
   """What a case found.
 
-  draw: function of matplotlib axes, a panel of the case's own, or None.
+  beside: list of Beside.
+  columns: {key of Arm.figures: title}, what the table shows besides scores.
+  draw: function of matplotlib axes, the panel of the quantity that explains the
+    case; None: how far the stored statistics of each layer are off.
   notes: lines to stand under the table.
   """
 
   arms: list[Arm]
   claims: list[Claim]
+  beside: Sequence[Beside] = ()
+  columns: dict[str, str] = {}
   draw: Callable[[Any], None] | None = None
   notes: Sequence[str] = ()
 
@@ -146,7 +149,8 @@ def doctor_claims(arms, causes):
 
   Args:
     arms: list of Arm.
-    causes: codes, one of which a broken arm must have.
+    causes: codes, one of which a broken arm must have; () where the doctor
+      knows nothing of the cause.
   """
 
   def codes(arm):
@@ -154,13 +158,14 @@ def doctor_claims(arms, causes):
 
   broken = [arm for arm in arms if arm.broken]
   fixed = [arm for arm in arms if not arm.broken]
-  yield Claim(
-    'broken arms in which neither lint nor diagnose says %s'
-    % ' or '.join(causes),
-    sum(not codes(arm) & set(causes) for arm in broken),
-    '<=',
-    0,
-  )
+  if causes:
+    yield Claim(
+      'broken arms in which neither lint nor diagnose says %s'
+      % ' or '.join(causes),
+      sum(not codes(arm) & set(causes) for arm in broken),
+      '<=',
+      0,
+    )
   yield Claim(
     'fixed arms in which lint or diagnose finds a fault',
     sum(bool(codes(arm)) for arm in fixed),
@@ -169,13 +174,11 @@ def doctor_claims(arms, causes):
   )
 
 
-def as_dict(name, source, outcome, **about):
-  """What NAME.json holds; `about` says where and on what the case ran."""
+def as_dict(outcome, seed):
+  """What a run with one seed found, for JSON."""
   return dict(
-    case=name,
-    source=source,
+    seed=seed,
     claim_holds=outcome.holds,
-    **about,
     arms=[
       dict(
         name=arm.name,
@@ -189,63 +192,50 @@ def as_dict(name, source, outcome, **about):
         verdict=verdict(arm.train, arm.moving, arm.batch),
         lint=list(arm.lint),
         diagnosis=list(arm.diagnosis),
-        figures=arm.figures,
+        figures={name: _finite(x) for name, x in arm.figures.items()},
       )
       for arm in outcome.arms
     ],
+    beside=[
+      dict(row._asdict(), here=_finite(row.here)) for row in outcome.beside
+    ],
     notes=list(outcome.notes),
     claims=[
-      dict(
-        claim._asdict(), figure=_finite(float(claim.figure)), holds=claim.holds
-      )
+      dict(claim._asdict(), figure=_finite(claim.figure), holds=claim.holds)
       for claim in outcome.claims
     ],
   )
 
 
-def rows(result):
-  """The table of as_dict's result: header, then one list of cells an arm."""
-  yield list(_HEADER)
-  for arm in result['arms']:
-    yield (
-      [arm['name'], 'broken' if arm['broken'] else 'fixed']
-      + [
-        cell
-        for which in ('train', 'eval_moving', 'eval_batch')
-        for cell in (
-          _number(arm[which + '_loss']),
-          _percent(arm[which + '_accuracy']),
-        )
-      ]
-      + [arm['verdict'], ', '.join(arm['lint'] + arm['diagnosis']) or '-']
-    )
+def together(name, source, columns, runs, **about):
+  """What NAME.json holds: the run with the first seed, and those with others.
 
-
-def table(result):
-  """The table for a terminal."""
-  cells = list(rows(result))
-  widths = [max(map(len, column)) for column in zip(*cells)]
-  texts = (0, 1, len(_HEADER) - 2, len(_HEADER) - 1)
-  return '\n'.join(
-    '  '.join(
-      cell.ljust(width) if k in texts else cell.rjust(width)
-      for k, (cell, width) in enumerate(zip(row, widths))
-    ).rstrip()
-    for row in cells
+  Args:
+    name, source: str.
+    columns: as of Outcome.
+    runs: list of as_dict's results, one a seed.
+    about: where and on what the case ran.
+  """
+  return dict(
+    about,
+    case=name,
+    source=source,
+    columns=columns,
+    **dict(runs[0], claim_holds=all(run['claim_holds'] for run in runs)),
+    other_seeds=runs[1:],
   )
 
 
+def runs_of(result):
+  """The runs of together's result, one a seed."""
+  return [result] + result['other_seeds']
+
+
 def _finite(value):
-  """JSON has no infinity."""
-  return value if value is not None and math.isfinite(value) else None
-
-
-def _number(value):
-  return '-' if value is None else '%.3f' % value
-
-
-def _percent(value):
-  return '-' if value is None else '%.1f%%' % (100 * value)
+  """JSON has no infinity, and none of NumPy's numbers."""
+  if value is None or not math.isfinite(value):
+    return None
+  return float(value)
 
 
 def to_json(result):

@@ -1,4 +1,4 @@
-"""demos/batch_size_one.py: the network, the loss and the signals."""
+"""demos/cases/batch_size_one.py: the network, the losses and the signals."""
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.demos.cases import batch_size_one
-from graph_resnet9.demos.cases import spectrograms as signals
+from graph_resnet9.demos.cases import riddle
+from graph_resnet9.demos.cases import spectrograms
 
 # -log of the smallest and of the largest float32 share.
 LARGEST = -np.log(1e-7)
@@ -16,7 +17,7 @@ SMALLEST = -np.log(np.float32(1) - np.float32(1e-7))
 class NetworkTest(parameterized.TestCase):
   def test_shapes_through_the_network(self):
     with tf.Graph().as_default() as graph:
-      outputs = batch_size_one.network(tf.zeros([2, 98, 64]), training=True)
+      outputs = riddle.network(tf.zeros([2, 98, 64]), training=True)
       self.assertEqual(outputs.shape, [2, 10])
       # Of a block: two convolutions, the projection, the sum.
       relus = [
@@ -31,7 +32,7 @@ class NetworkTest(parameterized.TestCase):
 
   def test_variables(self):
     with tf.Graph().as_default():
-      batch_size_one.network(tf.zeros([2, 98, 64]), training=True)
+      riddle.network(tf.zeros([2, 98, 64]), training=True)
       bn = ['gamma', 'beta', 'moving_mean', 'moving_variance']
       self.assertCountEqual(
         [v.op.name for v in tf.global_variables()],
@@ -65,8 +66,49 @@ class NetworkTest(parameterized.TestCase):
   @parameterized.parameters((True, 12), (False, 0))
   def test_update_ops(self, training, count):
     with tf.Graph().as_default():
-      batch_size_one.network(tf.zeros([2, 98, 64]), training)
+      riddle.network(tf.zeros([2, 98, 64]), training)
       self.assertLen(tf.get_collection(tf.GraphKeys.UPDATE_OPS), count)
+
+
+class NormalisationTest(parameterized.TestCase):
+  @parameterized.parameters(1, 8)
+  def test_group_norm_against_numpy(self, groups):
+    x = np.random.RandomState(0).normal(2, 3, [4, 7, 16]).astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+      with tf.variable_scope('', use_resource=True):
+        y = riddle.group_norm(tf.constant(x), True, groups)
+      session.run(tf.global_variables_initializer())
+      got = session.run(y)
+    parts = x.reshape(4, 7, groups, 16 // groups)
+    mean = parts.mean((1, 3), keepdims=True)
+    variance = parts.var((1, 3), keepdims=True)
+    expected = ((parts - mean) / np.sqrt(variance + 1e-3)).reshape(x.shape)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+  @parameterized.parameters(riddle.group_norm, riddle.layer_norm)
+  def test_an_example_is_alike_in_training_and_evaluation(self, norm):
+    signals = np.random.RandomState(0).normal(size=[3, 98, 64])
+    signals = signals.astype(np.float32)
+    with tf.Graph().as_default(), tf.Session() as session:
+      with tf.variable_scope('net', use_resource=True, reuse=tf.AUTO_REUSE):
+        trained = riddle.network(tf.constant(signals), True, norm)
+        tested = riddle.network(tf.constant(signals[:1]), False, norm)
+      self.assertEmpty(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+      session.run(tf.global_variables_initializer())
+      trained, tested = session.run([trained, tested])
+    np.testing.assert_allclose(trained[:1], tested, atol=1e-4)
+
+
+class LossesTest(absltest.TestCase):
+  def test_from_logits_is_the_softmax(self):
+    random_state = np.random.RandomState(0)
+    with tf.Graph().as_default(), tf.Session() as session:
+      outputs = tf.constant(random_state.normal(size=[9, 10]), tf.float32)
+      labels = tf.constant(random_state.randint(0, 10, 9), tf.int32)
+      softmax, logits = session.run(
+        [f(outputs, labels) for f in (riddle.softmax_loss, riddle.logits_loss)]
+      )
+    np.testing.assert_allclose(softmax, logits, rtol=1e-4)
 
 
 class ProbabilityLossTest(parameterized.TestCase):
@@ -74,9 +116,7 @@ class ProbabilityLossTest(parameterized.TestCase):
     """Losses, their gradients, and the share of gradients that are 0."""
     with tf.Graph().as_default(), tf.Session() as session:
       outputs = tf.constant(outputs, tf.float32)
-      loss = batch_size_one.probability_loss(
-        outputs, tf.constant(labels, tf.int32)
-      )
+      loss = riddle.probability_loss(outputs, tf.constant(labels, tf.int32))
       return session.run(
         [
           loss,
@@ -134,7 +174,7 @@ class SignalsTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    cls.values, cls.labels = signals.signals(400, 0)
+    cls.values, cls.labels = spectrograms.signals(400, 0)
 
   def test_shapes_and_types(self):
     self.assertEqual(
@@ -145,10 +185,10 @@ class SignalsTest(absltest.TestCase):
     self.assertTrue(np.isfinite(self.values).all())
 
   def test_a_seed_gives_the_same_signals_and_another_seed_others(self):
-    values, labels = signals.signals(400, 0)
+    values, labels = spectrograms.signals(400, 0)
     np.testing.assert_array_equal(values, self.values)
     np.testing.assert_array_equal(labels, self.labels)
-    values, labels = signals.signals(400, 1)
+    values, labels = spectrograms.signals(400, 1)
     self.assertFalse(np.array_equal(labels, self.labels))
     self.assertLess((values == self.values).mean(), 0.01)
 

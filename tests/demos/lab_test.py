@@ -1,13 +1,11 @@
 """demos/lab.py: how an arm is trained and measured, on a graph of one layer."""
 
-import functools
-
 from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.demos import lab
-from graph_resnet9.demos.cases import image_pairs
+from graph_resnet9.demos import towers
 from graph_resnet9.demos.cases import shuffle_batch
 from graph_resnet9.inputs import dataset
 
@@ -21,7 +19,7 @@ def tower(batch, training):
   x = tf.layers.batch_normalization(
     x, momentum=0.5, training=training, name='bn'
   )
-  return lab.scored(tf.layers.dense(x, 10, name='dense'), batch.labels)
+  return towers.scored(tf.layers.dense(x, 10, name='dense'), batch.labels)
 
 
 class TrainerTest(absltest.TestCase):
@@ -34,7 +32,7 @@ class TrainerTest(absltest.TestCase):
       'arm',
       True,
       lambda: self.trainer.image_graph(
-        tower, lambda loss: lab.train_op(loss, rate)
+        tower, lambda loss: towers.train_op(loss, rate)
       ),
       16,
     )
@@ -45,9 +43,40 @@ class TrainerTest(absltest.TestCase):
     self.trainer.seed = 4
     self.assertNotEqual(self.train(0.1).curve, one.curve)
 
-  def test_curve_has_eight_points_and_ends_with_the_last_step(self):
+  def test_curve_has_five_points_and_ends_with_the_last_step(self):
     curve = self.train(0.1).curve
-    self.assertEqual([point.step for point in curve], list(range(2, 17, 2)))
+    self.assertEqual([point.step for point in curve], [3, 6, 10, 13, 16])
+
+  def test_figures_are_kept_by_step_with_their_mean(self):
+    arm = self.trainer.train(
+      'arm',
+      True,
+      lambda: self.trainer.image_graph(
+        tower, lambda loss: towers.train_op(loss, 0.1)
+      )._replace(
+        figures={'step': tf.cast(tf.train.get_global_step(), tf.float32)}
+      ),
+      5,
+    )
+    self.assertLen(arm.traces['step'], 5)
+    self.assertAlmostEqual(arm.figures['step'], np.mean(arm.traces['step']))
+
+  def test_a_network_without_batch_norm_is_trained_and_found_healthy(self):
+    def plain(batch, training):
+      del training
+      images = tf.gather(tf.reshape(batch.pixels, [-1, 3072]), batch.indices)
+      logits = tf.layers.dense(tf.cast(images, tf.float32), 10, name='dense')
+      return towers.scored(logits, batch.labels)
+
+    arm = self.trainer.train(
+      'arm',
+      False,
+      lambda: self.trainer.image_graph(
+        plain, lambda loss: towers.train_op(loss, 0.1)
+      ),
+      5,
+    )
+    self.assertEqual((arm.layers, arm.lint, arm.diagnosis), ([], [], []))
 
   def test_statistics_are_those_of_the_test_images(self):
     (layer,) = self.train(0.0).layers
@@ -64,7 +93,7 @@ class TrainerTest(absltest.TestCase):
     labels = self.trainer.data('train', 'class_sorted').labels
     self.assertLen(labels, lab.TRAIN_EXAMPLES)
     self.assertTrue(np.all(np.diff(labels) >= 0))
-    self.assertEqual(lab.TEST_EXAMPLES % lab.EVAL_BATCH_SIZE, 0)
+    self.assertEqual(lab.TEST_EXAMPLES % towers.EVAL_BATCH_SIZE, 0)
 
   def test_fast_is_shorter(self):
     self.assertEqual(self.trainer.steps(9, 4), 4)
@@ -79,7 +108,7 @@ class PiecesTest(absltest.TestCase):
 
       def train_op(loss):
         seen.extend(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
-        return lab.train_op(loss, 0.1)
+        return towers.train_op(loss, 0.1)
 
       graph = trainer.image_graph(tower, train_op)
       self.assertLen(seen, 2)
@@ -99,82 +128,6 @@ class PiecesTest(absltest.TestCase):
           expected,
           places=6,
         )
-
-
-class ImagePairsTest(absltest.TestCase):
-  def test_loss_is_l2_and_two_hinges(self):
-    values = np.array([0.5, -1, 2, 0.5, -0.5, 0.25], np.float32)
-    labels = np.array([1, -1, 1, -1, 1, -1], np.float32)
-    expected = np.mean([0.25, 0]) + np.mean([0, 1.5]) + np.mean([1.5, 1.25])
-    with tf.Graph().as_default(), tf.Session() as session:
-      self.assertAlmostEqual(
-        session.run(image_pairs.loss(tf.constant(values), tf.constant(labels))),
-        expected,
-      )
-
-  def test_thirds_are_a_a_b_b_a_b_and_a_pair_holds_both_classes(self):
-    split = lab.Trainer(0, SOURCE, fast=True).data('test')
-    with tf.Graph().as_default(), tf.Session() as session:
-      with tf.variable_scope('', use_resource=True):
-        data = image_pairs.data_of(split, common=False)
-      batch = image_pairs.pairs(data, [tf.range(6)] * 2)
-      feed = {
-        key: value for table in data.tables for key, value in table.feed.items()
-      }
-      session.run(tf.local_variables_initializer(), feed)
-      first, second, labels = session.run(batch)
-    self.assertEqual(labels.tolist(), [1, -1] * 3)
-    # B is brighter than any A: its darkest pixel is above 1.
-    self.assertEqual(
-      [image.min() > 1 for image in first],
-      [False, False, True, True, False, False],
-    )
-    self.assertEqual(
-      [image.min() > 1 for image in second],
-      [False, False, True, True, True, True],
-    )
-    self.assertLessEqual(first.max(), image_pairs.WHITE + 1e-6)
-
-  def test_common_brings_both_kinds_to_mean_0_and_deviation_1(self):
-    split = lab.Trainer(0, SOURCE, fast=True).data('train')
-    with tf.Graph().as_default(), tf.Session() as session:
-      with tf.variable_scope('', use_resource=True):
-        data = image_pairs.data_of(split, common=True)
-      batch = image_pairs.pairs(data, [tf.range(300)] * 2)
-      feed = {
-        key: value for table in data.tables for key, value in table.feed.items()
-      }
-      session.run(tf.local_variables_initializer(), feed)
-      first = session.run(batch.first)
-    for kind in (first[:100], first[100:200]):
-      np.testing.assert_allclose(kind.mean((0, 1, 2)), 0, atol=0.2)
-      np.testing.assert_allclose(kind.std((0, 1, 2)), 1, atol=0.2)
-
-  def test_uniform_towers_update_six_times_a_mixed_one_once(self):
-    for mixed, calls in ((False, 6), (True, 1)):
-      with tf.Graph().as_default(), tf.variable_scope('', use_resource=True):
-        images = tf.zeros([6, 32, 32, 3])
-        build = functools.partial(
-          image_pairs.outputs,
-          image_pairs.Pairs(images, images, None),
-          training=True,
-          mixed=mixed,
-          decay=0.9,
-        )
-        self.assertEqual(build().shape.as_list(), [6])
-        self.assertLen(
-          tf.get_collection(tf.GraphKeys.UPDATE_OPS), 2 * 7 * calls
-        )
-        self.assertLen(tf.global_variables('resnet'), 7 * 5)
-
-  def test_arithmetic_of_the_source(self):
-    lines = '\n'.join(image_pairs.arithmetic(steps=1400))
-    self.assertIn('moving mean 1.50, moving variance 0.25', lines)
-    self.assertIn(
-      'uniform batches: moving mean 1.50, moving variance 0.00', lines
-    )
-    self.assertIn('1 1 1 1 1 1 1 1  training 0  evaluation -15.', lines)
-    self.assertIn('2 2 2 2 2 2 2 2  training 0  evaluation 15.', lines)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,17 @@
 """Failures of batch normalisation that people report, broken beside fixed.
 
 One module a case. Its docstring is what people read: title, symptom, cause,
-cure, what was seen, each a paragraph. It has SOURCE, where the failure was
-reported, and run(trainer), which trains the arms and returns report.Outcome.
+cure, each a paragraph. It has
+
+  SOURCE: where the failure was reported.
+  CAUSES: codes of lint and diagnose, one of which every broken arm must get; ()
+    where the doctor knows nothing of the cause.
+  SEEN: what was seen, with places for the ranges that were measured, as of
+    gallery.filled.
+  COMPANIONS: modules beside it that hold a part of it, if there are any.
+  run(trainer): trains the arms and returns report.Outcome.
+
+and marks the lines that differ between its arms, as excerpts says.
 """
 
 import importlib
@@ -15,6 +24,7 @@ NAMES = (
   'image_pairs',
   'batch_size_one',
   'cifar_bottleneck',
+  'slow_decay',
   'frozen_batch_norm',
   'saver_without_statistics',
 )

@@ -10,11 +10,6 @@ Had it made a saver of all variables, the restore would have failed and named
 what is missing.
 
 Cure: tf.train.Saver(), which saves every global variable, on both sides.
-
-Seen on seeds 0 to 4: 78 to 84% before saving and after Saver(); after the saver
-of trainable variables 14 to 22% and a loss of 2.22 to 2.25 by moving statistics
-(guessing: ln 10 = 2.303), and still the same 78 to 84% by batch statistics. On
-CIFAR-10 (JPEG copy, seed 0): 58% before saving, 23% after.
 """
 
 import os
@@ -23,10 +18,11 @@ import tempfile
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.demos import checks as doctor
+from graph_resnet9.demos import checks
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import report
-from graph_resnet9.doctor.lint import rules as graph_lint
+from graph_resnet9.demos import towers
+from graph_resnet9.doctor.lint import rules
 from graph_resnet9.inputs import queues
 
 SOURCE = (
@@ -34,36 +30,49 @@ SOURCE = (
   '(Saver(tf.trainable_variables()))'
 )
 CAUSES = ('statistics-not-saved',)  # Codes of lint and diagnose.
+SEEN = """after Saver() {Saver()|moving} are right by moving statistics, as
+before saving; after the saver of trainable variables
+{Saver(tf.trainable_variables())| moving}, with a loss of
+{Saver(tf.trainable_variables())|moving loss} (guessing: ln 10 = 2.303), and by
+batch statistics still {Saver(tf.trainable_variables())|batch}."""
+
+
+def trainable_saver():
+  # [broken: Saver(tf.trainable_variables())]
+  return tf.train.Saver(tf.trainable_variables())
+  # [end]
+
+
+def whole_saver():
+  # [fixed: Saver()]
+  return tf.train.Saver()
+  # [end]
 
 
 def run(trainer):
   """Trains once, saves twice, restores each; returns a report.Outcome."""
   steps = trainer.steps(400, 200)
   savers = (
-    (
-      'Saver(tf.trainable_variables())',
-      True,
-      lambda: tf.train.Saver(tf.trainable_variables()),
-    ),
-    ('Saver()', False, tf.train.Saver),
+    ('Saver(tf.trainable_variables())', True, trainable_saver),
+    ('Saver()', False, whole_saver),
   )
   with tempfile.TemporaryDirectory() as folder:
     paths = [os.path.join(folder, str(k)) for k in range(len(savers))]
     with trainer.graph():
       graph = trainer.image_graph(
-        lab.classes_tower,
-        lambda loss: lab.train_op(loss, lab.learning_rate(steps, 0.003)),
+        towers.classes_tower,
+        lambda loss: towers.train_op(loss, towers.learning_rate(steps, 0.003)),
       )
       made = [make() for _, _, make in savers]
-      checks = doctor.Doctor(graph.train_op)
+      doctor = checks.Doctor(graph.train_op)
       with lab.session_of(graph) as session:
         curve, _ = lab.fit(session, graph, steps, 'training for both savers')
         for saver, path in zip(made, paths):
           lab.save(session, saver, path)
-        diagnosed = checks.diagnose(session)
+        diagnosis = doctor.diagnose(session)
       linted = [
-        doctor.codes(
-          graph_lint.lint_graph(
+        checks.codes(
+          rules.lint_graph(
             tf.get_default_graph(), [graph.train_op.name], saver, path
           )
         )
@@ -73,16 +82,16 @@ def run(trainer):
     for (name, broken, make_saver), path, lint in zip(savers, paths, linted):
       with trainer.graph():
         arm = restored(trainer, name, broken, make_saver, path, curve)
-        arms.append(arm._replace(lint=lint, diagnosis=diagnosed))
-  return report.Outcome(arms, claims(curve[-1], *arms))
+        arms.append(arm._replace(lint=lint, diagnosis=diagnosis))
+  return report.Outcome(arms, list(claims(curve[-1], *arms)))
 
 
 def restored(trainer, name, broken, make_saver, path, curve):
   """The program that evaluates: its own graph, and a restore."""
   data = queues.table(trainer.data('test'), 'test')
-  evaluation = lab.evaluation_of(lab.classes_tower, data)
+  evaluation = towers.evaluation_of(towers.classes_tower, data)
   saver = make_saver()
-  measured = doctor.Measurement(evaluation)
+  measured = checks.Measurement(evaluation)
   with tf.Session() as session:
     session.run(tf.global_variables_initializer())
     session.run(tf.local_variables_initializer(), data.feed)
@@ -98,7 +107,7 @@ def claims(saved, broken, fixed):
     'before saving: accuracy by moving statistics',
     saved.moving.accuracy,
     '>=',
-    0.45,
+    0.35,
   )
   yield report.Claim(
     broken.name + ': largest distance of a moving statistic from 0 and 1',

@@ -14,14 +14,6 @@ data; and the weights forget what is long past.
 Cure: let an epoch wait in the queue, or shuffle the files when you write them.
 The entropy of the labels in a batch tells which of the two you have: it is one
 line in the graph.
-
-Seen on seeds 0 to 4, 1,000 examples a class: with up to 500 examples waiting a
-batch of 32 has a label entropy of 0.33 at most (of 1), 57 to 66% are right in
-training and 9 to 12% in evaluation, by either statistics: the weights are
-spoiled, not only the statistics. With 2,000 waiting 0.68, 32 to 44% and 11 to
-22%. With all 10,000 waiting 0.91, no gap, and 44 to 66% by batch statistics but
-for seed 3, which is at 23% after these few steps. On CIFAR-10 (JPEG copy, seed
-0): 54 to 63% and 10 to 11%; 44 and 25%; 50 and 51%.
 """
 
 import functools
@@ -31,10 +23,22 @@ import tensorflow.compat.v1 as tf
 
 from graph_resnet9.demos import lab
 from graph_resnet9.demos import report
+from graph_resnet9.demos import towers
 from graph_resnet9.inputs import queues
 
 SOURCE = 'tensorflow/tensorflow #11910 (CIFAR-10, one class a file)'
 CAUSES = ('batches-not-mixed',)  # Codes of lint and diagnose.
+SEEN = """with tf.train.batch a batch of 32 has a label entropy of
+{tf.train.batch|label_entropy} of the possible, {tf.train.batch|training} are
+right in training and {tf.train.batch|moving} in evaluation,
+{tf.train.batch|batch} by batch statistics: the weights are spoiled, not only
+the statistics. With 500 of 10,000 examples waiting, 1,000 a class, it is
+{shuffle_batch, min_after_dequeue=500|label_entropy}, {shuffle_batch,
+min_after_dequeue=500|training} and {shuffle_batch,
+min_after_dequeue=500|moving}. With all of them waiting it is {shuffle_batch,
+min_after_dequeue=10000|label_entropy}, {shuffle_batch,
+min_after_dequeue=10000|training} and {shuffle_batch,
+min_after_dequeue=10000|batch} by batch statistics."""
 CLASSES = 10
 BATCH_SIZE = 32  # Half of lab's: a class lasts long enough to be learned.
 # Not lowered towards the end: the network must keep up with the classes, as it
@@ -57,13 +61,45 @@ def label_entropy(labels):
 
 
 def tower(batch, training):
-  """lab.Tower of narrow ResNet9 with a bias, as most networks have one.
+  """towers.Tower of narrow ResNet9 with a bias, as most networks have one.
 
   Variables: those of resnet9.logits, and bias: [10] float32, trainable.
   """
-  logits = lab.classes_logits(batch, training)
+  logits = towers.classes_logits(batch, training)
   bias = tf.get_variable('bias', [CLASSES], initializer=tf.zeros_initializer())
-  return lab.scored(logits + bias, batch.labels)
+  return towers.scored(logits + bias, batch.labels)
+
+
+def in_order(examples, seed):
+  """Indices of the next batch, in the order of the file."""
+  # [broken: tf.train.batch]
+  return queues.index_queue(examples, BATCH_SIZE, 'none', seed)
+  # [end]
+
+
+def mixed(examples, seed, waiting):
+  """The same, drawn from a queue in which `waiting` examples wait at least."""
+  if waiting < examples:
+    # [broken: fewer examples wait than a class or two have]
+    return queues.index_queue(
+      examples,
+      BATCH_SIZE,
+      'shuffle_batch',
+      seed,
+      min_after_dequeue=waiting,
+      capacity=waiting + 3 * BATCH_SIZE,
+    )
+    # [end]
+  # [fixed: an epoch waits]
+  return queues.index_queue(
+    examples,
+    BATCH_SIZE,
+    'shuffle_batch',
+    seed,
+    min_after_dequeue=examples,
+    capacity=examples + 3 * BATCH_SIZE,
+  )
+  # [end]
 
 
 def train_op(loss):
@@ -82,25 +118,17 @@ def run(trainer):
   def build(waiting):
     train_data = queues.table(trainer.data('train', 'class_sorted'), 'train')
     test_data = queues.table(trainer.data('test'), 'test')
-    if waiting:
-      indices = queues.index_queue(
-        train_data.examples,
-        BATCH_SIZE,
-        'shuffle_batch',
-        trainer.seed,
-        min_after_dequeue=waiting,
-        capacity=waiting + 3 * BATCH_SIZE,
-      )
-    else:
-      indices = queues.index_queue(
-        train_data.examples, BATCH_SIZE, 'none', trainer.seed
-      )
+    indices = (
+      mixed(train_data.examples, trainer.seed, waiting)
+      if waiting
+      else in_order(train_data.examples, trainer.seed)
+    )
     batch = queues.table_batch(train_data, indices)
     train = tower(batch, training=True)
     return lab.Graph(
       train,
       train_op(train.loss),
-      lab.evaluation_of(tower, test_data),
+      towers.evaluation_of(tower, test_data),
       {**train_data.feed, **test_data.feed},
       figures={'label_entropy': label_entropy(batch.labels)},
     )
@@ -117,7 +145,12 @@ def run(trainer):
         steps,
       )
     )
-  return report.Outcome(arms, claims(arms), functools.partial(draw, arms))
+  return report.Outcome(
+    arms,
+    list(claims(arms)),
+    columns={'label_entropy': 'label entropy'},
+    draw=functools.partial(draw, arms),
+  )
 
 
 def late_training_accuracy(arm):
@@ -187,7 +220,9 @@ def draw(arms, axes):
   ):
     axes.plot(at, values, style, label=label)
   axes.set_xticks(at, [arm.name.rpartition('=')[2] for arm in arms])
-  axes.set_xlabel('min_after_dequeue of tf.train.shuffle_batch')
-  axes.set_ylim(0, 1.02)
+  axes.set_xlabel('min_after_dequeue of tf.train.shuffle_batch', fontsize=9)
+  axes.axhline(1 / CLASSES, color='.4', linestyle=':', label='guessing')
+  axes.set_ylim(0, 1.03)
   axes.grid(alpha=0.3)
+  axes.tick_params(labelsize=8)
   axes.legend(fontsize=8)

@@ -10,11 +10,6 @@ enough to construct the optimizer inside tf.control_dependencies(update_ops):
 only ops made inside depend on them, and minimize() is what makes ops.
 
 Cure: call minimize() inside tf.control_dependencies(update_ops).
-
-Seen on seeds 0 to 4: both broken arms train to 81 to 86% and evaluate to 14 to
-22%, with a loss of 2.22 to 2.25 (guessing: ln 10 = 2.303); by batch statistics
-they, like the fixed arm by moving ones, reach 78 to 84%. On CIFAR-10 (JPEG
-copy, seed 0): 23% and 58%.
 """
 
 import functools
@@ -22,32 +17,46 @@ import functools
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.demos import lab
 from graph_resnet9.demos import report
+from graph_resnet9.demos import towers
 
 SOURCE = (
   'tensorflow/tensorflow #1122, #3926, #7469; yd8534976/conGAN#1 '
   '(constructor inside, minimize outside)'
 )
 CAUSES = ('updates-not-run',)  # Codes of lint and diagnose.
+SEEN = """both broken arms train to {no control dependency + constructor inside,
+minimize outside|training} and evaluate to {no control dependency + constructor
+inside, minimize outside|moving}, with a loss of {no control dependency +
+constructor inside, minimize outside|moving loss} (guessing: ln 10 = 2.303). By
+batch statistics they reach {no control dependency + constructor inside,
+minimize outside|batch}, and the fixed arm by moving ones {minimize
+inside|moving}."""
 
 
 def no_dependency(loss, rate):
-  return tf.train.AdamOptimizer(rate).minimize(loss, tf.train.get_global_step())
+  # [broken: no control dependency]
+  optimizer = tf.train.AdamOptimizer(rate)
+  return optimizer.minimize(loss, tf.train.get_global_step())
+  # [end]
 
 
 def constructor_inside(loss, rate):
+  # [broken: constructor inside, minimize outside]
   update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
   with tf.control_dependencies(update_ops):
     optimizer = tf.train.AdamOptimizer(rate)
   return optimizer.minimize(loss, tf.train.get_global_step())
+  # [end]
 
 
 def minimize_inside(loss, rate):
+  # [fixed: minimize inside]
   update_ops = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
   optimizer = tf.train.AdamOptimizer(rate)
   with tf.control_dependencies(update_ops):
     return optimizer.minimize(loss, tf.train.get_global_step())
+  # [end]
 
 
 def run(trainer):
@@ -56,8 +65,8 @@ def run(trainer):
 
   def build(train_op):
     return trainer.image_graph(
-      lab.classes_tower,
-      lambda loss: train_op(loss, lab.learning_rate(steps, 0.003)),
+      towers.classes_tower,
+      lambda loss: train_op(loss, towers.learning_rate(steps, 0.003)),
     )
 
   arms = [
@@ -68,7 +77,7 @@ def run(trainer):
       ('minimize inside', False, minimize_inside),
     )
   ]
-  return report.Outcome(arms, claims(*arms))
+  return report.Outcome(arms, list(claims(*arms)))
 
 
 def claims(no_dependency_arm, constructor_arm, fixed):
@@ -104,7 +113,7 @@ def claims(no_dependency_arm, constructor_arm, fixed):
       0.1,
     )
   yield report.Claim(
-    '%s: training accuracy' % fixed.name, fixed.train.accuracy, '>=', 0.5
+    '%s: training accuracy' % fixed.name, fixed.train.accuracy, '>=', 0.35
   )
   yield report.Claim(
     fixed.name + ': training accuracy less that by moving statistics',
