@@ -28,9 +28,11 @@ notebooks.""",
     CODE,
     """import graph_resnet9  # First: it sets up TensorFlow's environment.
 from IPython.display import Image, Markdown, display
+import tensorflow as tf
 
 from graph_resnet9.demos import cases, excerpts, picture, runner
 
+tf.get_logger().setLevel('ERROR')
 for name in cases.NAMES:
   print(cases.title(name))""",
   ),
