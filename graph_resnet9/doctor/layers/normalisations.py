@@ -129,14 +129,16 @@ def _by_hand(view, root):
   if len(sums) != 1 or sums[0].node.op not in batch_statistics.ADDS:
     return None
   terms = sums[0].node.inputs
-  variance = [t for t in terms if tensors.constant(t) is None]
+  # In a frozen graph the variance is a constant, too: of several channels.
+  variance = [t for t in terms if tensors.number(t) is None]
   if len(variance) != 1:
     return None
   (epsilon,) = (tensors.number(t) for t in terms if t not in variance)
+  frozen = tensors.constant(variance[0]) is not None
   moving_variances, statistics, _ = composition(variance[0])
   # Of images' channels, of examples' features: never a scalar.
   size = shapes.shape(sums[0])
-  if epsilon is None or not moving_variances and not statistics:
+  if epsilon is None or not (moving_variances or statistics or frozen):
     return None
   if size in ([], [1]):
     return None

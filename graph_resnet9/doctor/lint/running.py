@@ -47,7 +47,10 @@ def updates(found, states):
 
 
 def unused_flags(view):
-  """Placeholders of one bool that nothing uses."""
+  """Placeholders of one bool that nothing uses, and that a user made.
+
+  Keras makes one under this name wherever a layer of its own is called.
+  """
   return [
     node
     for node in view.nodes.values()
@@ -55,6 +58,7 @@ def unused_flags(view):
     and node.attr['dtype'].type == 10  # DT_BOOL
     and not graph_view.shape(graph_view.Tensor(node, 0))
     and not view.consumers[node]
+    and node.name.rpartition('/')[2] != 'keras_learning_phase'
   ]
 
 
