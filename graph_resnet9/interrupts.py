@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 import tqdm
@@ -51,7 +52,7 @@ class StopOnSignal(tf.train.SessionRunHook):
 
   def __init__(self) -> None:
     self.signal: int | None = None
-    self._before = {}
+    self._before: dict[int, Any] = {}
     self._pipe: int | None = None
 
   def interrupted(self) -> bool:

@@ -125,7 +125,7 @@ def newest_whole(train_dir: str, prefix: str) -> Whole:
     UserError: all are damaged, or not readable for this user.
   """
   others = [p for p in names.by_step(train_dir) if p != prefix]
-  damaged = []
+  damaged: list[tuple[str, str]] = []
   for candidate in [prefix, *reversed(others)]:
     try:
       return Whole(candidate, reader.read(candidate), damaged)

@@ -209,15 +209,15 @@ def load_tensorflow(verbosity):
   stderr = os.dup(2)
   # Modules that are half imported make riddles of a KeyboardInterrupt.
   interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
-  with tempfile.TemporaryFile() as said:
-    os.dup2(said.fileno(), 2)
+  with tempfile.TemporaryFile() as output:
+    os.dup2(output.fileno(), 2)
     try:
       import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
 
       tf.layers.batch_normalization  # Loads tf-keras, too.
     except BaseException:
-      said.seek(0)
-      os.write(stderr, said.read())
+      output.seek(0)
+      os.write(stderr, output.read())
       raise
     finally:
       os.dup2(stderr, 2)

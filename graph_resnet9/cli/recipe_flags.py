@@ -4,13 +4,15 @@ Each is declared once, as a field: name, default, help, bounds. The defaults are
 the 24-epoch recipe of davidcpage/cifar10-fast.
 """
 
+import dataclasses
+
 from absl import flags
 
 from graph_resnet9.cli import settings
 from graph_resnet9.cli.settings import MAX_INT
 
 
-@settings.group
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Data(settings.Settings):
   """Which images there are."""
 
@@ -41,7 +43,7 @@ class Data(settings.Settings):
   )
 
 
-@settings.group
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Batches(settings.Settings):
   """How they come in batches."""
 
@@ -79,7 +81,7 @@ class Batches(settings.Settings):
   )
 
 
-@settings.group
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Augment(settings.Settings):
   """What happens to an image before it is trained on; sizes in pixels."""
 
@@ -111,7 +113,7 @@ class Augment(settings.Settings):
   )
 
 
-@settings.group
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Model(settings.Settings):
   """The network; keyword arguments of model.resnet9.logits."""
 
@@ -174,7 +176,7 @@ class Model(settings.Settings):
   )
 
 
-@settings.group
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimizer(settings.Settings):
   """The loss and how it is brought down. Rates are for the mean loss."""
 

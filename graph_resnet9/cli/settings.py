@@ -1,6 +1,6 @@
 """Settings: classes whose fields are flags, each declared once.
 
-  @settings.group
+  @dataclasses.dataclass(frozen=True, kw_only=True)
   class Augment(settings.Settings):
     pad: int = settings.integer(4, 'Reflect-pad by so many pixels.', 0, 31)
 
@@ -25,11 +25,10 @@ MAX_INT = 2**31 - 1
 
 flags.disclaim_key_flags()  # They are the command's: its --help lists them.
 
-group = dataclasses.dataclass(frozen=True, kw_only=True)
 _Self = TypeVar('_Self', bound='Settings')
 
 
-@group
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
   """A group of settings. `**settings` are its fields as keyword arguments."""
 
@@ -40,7 +39,7 @@ class Settings:
       if 'define' in field.metadata:
         field.metadata['define'](field.name, flag_values)
       else:
-        field.type.define(flag_values)
+        _group(field).define(flag_values)
     cls.check(flag_values)
 
   @classmethod
@@ -54,7 +53,7 @@ class Settings:
       **{
         field.name: _value(flag_values[field.name].value)
         if 'define' in field.metadata
-        else field.type.read(flag_values)
+        else _group(field).read(flag_values)
         for field in dataclasses.fields(cls)
       }
     )
@@ -100,6 +99,12 @@ class Settings:
 
   def __getitem__(self, name: str) -> Any:
     return getattr(self, name)
+
+
+def _group(field: dataclasses.Field) -> type[Settings]:
+  """The class of a field that is no flag."""
+  assert isinstance(field.type, type) and issubclass(field.type, Settings)
+  return field.type
 
 
 def _value(value: Any) -> Any:

@@ -5,6 +5,7 @@ does is a Train.
 """
 
 from collections.abc import Iterable
+import dataclasses
 import re
 
 from absl import flags
@@ -52,7 +53,7 @@ def _is_host(host):
 ARE_NO_HOSTS = 'must be HOST:PORT,HOST:PORT,..., each once, ports 1 to 65535'
 
 
-@settings.group
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Cluster(settings.Settings):
   """Which process of a cluster this is; by default there is none."""
 
@@ -101,7 +102,7 @@ class Cluster(settings.Settings):
   )
 
 
-@settings.group
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Run(settings.Settings):
   """What train and eval must agree on: the images and the network."""
 
@@ -117,7 +118,7 @@ class Run(settings.Settings):
   )
 
 
-@settings.group
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe(Run):
   """What makes a training step: the flags of train and benchmark."""
 
@@ -164,7 +165,7 @@ class Recipe(Run):
     )
 
 
-@settings.group
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(Recipe):
   """Everything that graph_resnet9.train is told."""
 

@@ -70,13 +70,13 @@ def wait_for(task: tasks.Task) -> None:
 
 
 def _wait(host, secs):
-  began, said = time.monotonic(), False
+  began, warned = time.monotonic(), False
   while not sockets.answers(host):
     waited = time.monotonic() - began
     if waited > secs:
       raise UserError(sockets.silent(host, secs))
-    if waited > 5 and not said:
-      said = True
+    if waited > 5 and not warned:
+      warned = True
       logging.warning('waiting for %s, at most %g s', host, secs)
     time.sleep(_POLL_SECS)
 
@@ -241,4 +241,4 @@ def serve(task: tasks.Task) -> int:
           raise UserError(
             sockets.silent(', '.join(task.workers), task.wait_secs)
           )
-  return 128 + stop.signal if stop.interrupted() else 0
+  return 128 + stop.signal if stop.signal is not None else 0

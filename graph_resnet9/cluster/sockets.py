@@ -37,7 +37,7 @@ def is_loopback(name: str) -> bool:
   except (OSError, UnicodeError):
     return False
   return all(
-    ipaddress.ip_address(address[0].split('%')[0]).is_loopback
+    ipaddress.ip_address(str(address[0]).split('%')[0]).is_loopback
     for *_, address in addresses
   )
 

@@ -10,7 +10,7 @@ class Optimizer(tf.train.SyncReplicasOptimizer):
   them. A worker that dies stalls the others until it is there again.
   """
 
-  def __init__(self, optimizer, workers):
+  def __init__(self, optimizer: tf.train.Optimizer, workers: int) -> None:
     """Makes the optimizer.
 
     Args:
@@ -19,7 +19,9 @@ class Optimizer(tf.train.SyncReplicasOptimizer):
     """
     super().__init__(optimizer, workers, total_num_replicas=workers)
 
-  def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+  def apply_gradients(
+    self, grads_and_vars, global_step=None, name=None
+  ) -> tf.Operation:
     """As of tf.train.SyncReplicasOptimizer; returns an Operation.
 
     It may stand under control dependencies on the update ops, as an
@@ -35,7 +37,7 @@ class Optimizer(tf.train.SyncReplicasOptimizer):
     self.ready_for_local_init_op.mark_used()
     return tf.group(train_op)
 
-  def get_chief_queue_runner(self):
+  def get_chief_queue_runner(self) -> tf.train.QueueRunner:
     """As of tf.train.SyncReplicasOptimizer, but quiet at the end.
 
     The thread of this runner waits for gradients until its session is closed,

@@ -28,7 +28,7 @@ class Task(NamedTuple):
   """
 
   job: str
-  index: int
+  index: int  # type: ignore[assignment]  # Tuples have a method of the name.
   ps: tuple[str, ...]
   workers: tuple[str, ...]
   sync: bool

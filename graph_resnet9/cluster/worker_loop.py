@@ -185,7 +185,7 @@ def build(
   graph.check_batch_size(settings, len(towers), workers if task.sync else 1)
   tf.set_random_seed(settings.seed)
   global_step = graph.global_step()
-  how = settings.optimizer
+  sgd = settings.optimizer
 
   # An order and crops of its own. A worker that takes steps of its own takes
   # one in `workers` of all.
@@ -229,7 +229,7 @@ def build(
       )
     with tf.name_scope('loss'):
       loss = tf.reduce_mean(
-        losses.cross_entropy(logits, labels, how.label_smoothing)
+        losses.cross_entropy(logits, labels, sgd.label_smoothing)
       )
     return logits, loss
 
@@ -238,31 +238,31 @@ def build(
     weights = [v for v in tf.global_variables() if v.dtype.is_floating]
     with tf.name_scope('optimizer'):
       learning_rate = optimizer.learning_rate(
-        global_step, steps_per_epoch, *graph.knots(how), how.lr_shift_steps
+        global_step, steps_per_epoch, *graph.knots(sgd), sgd.lr_shift_steps
       )
       applying = optimizer.momentum_optimizer(
-        learning_rate, how.momentum, how.nesterov, how.rate_in_velocity
+        learning_rate, sgd.momentum, sgd.nesterov, sgd.rate_in_velocity
       )
       if task.sync:
         applying = synchronous.Optimizer(applying, workers)
       train_op = optimizer.train_op(
         loss,
         learning_rate,
-        how.momentum,
-        how.weight_decay,
-        how.bias_lr_scale,
-        run_update_ops=task.chief and how.update_ops != 'none',
+        sgd.momentum,
+        sgd.weight_decay,
+        sgd.bias_lr_scale,
+        run_update_ops=task.chief and sgd.update_ops != 'none',
         loss_scale=graph.loss_scale(settings.model.precision),
-        rate_in_velocity=how.rate_in_velocity,
+        rate_in_velocity=sgd.rate_in_velocity,
         optimizer=applying,
       )
 
   with tf.name_scope('optimizer/'), tf.control_dependencies([train_op]):
     step = global_step.read_value()
     averages = None
-    if how.ema_decay and (task.chief or not task.sync):
+    if sgd.ema_decay and (task.chief or not task.sync):
       train_op, averages = average.averaging_op(
-        weights, step, how.ema_decay, how.ema_steps
+        weights, step, sgd.ema_decay, sgd.ema_steps
       )
   with tf.name_scope('loss/'):
     accuracy = tf.reduce_mean(
@@ -270,17 +270,17 @@ def build(
     )
   return (
     graph.Step(
-      images,
-      logits,
-      loss,
-      accuracy,
-      learning_rate,
-      train_op,
-      step,
-      steps_per_epoch,
-      graph.last_step(how, steps_per_epoch),
-      feed,
-      averages,
+      images=images,
+      logits=logits,
+      loss=loss,
+      accuracy=accuracy,
+      learning_rate=learning_rate,
+      train_op=train_op,
+      step=step,
+      steps_per_epoch=steps_per_epoch,
+      last_step=graph.last_step(sgd, steps_per_epoch),
+      feed=feed,
+      averages=averages,
     ),
     [applying.make_session_run_hook(task.chief)] if task.sync else [],
   )

@@ -1,5 +1,7 @@
 """The confusion matrix as a picture."""
 
+from collections.abc import Sequence
+
 from matplotlib import figure
 import numpy as np
 
@@ -9,7 +11,9 @@ from graph_resnet9 import files
 _MOST_WITH_NUMBERS = 25
 
 
-def draw(path, counts, class_names, title):
+def draw(
+  path: str, counts: np.ndarray, class_names: Sequence[str], title: str
+) -> None:
   """Draws counts[label, prediction] as shares of each row.
 
   Args:

@@ -1,9 +1,12 @@
 """A checkpoint as a SavedModel for others to serve, and one loaded again."""
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import contextlib
 import glob
 import os
 import tempfile
+from typing import Any
 from typing import NamedTuple
 
 from google.protobuf import message
@@ -12,6 +15,8 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from graph_resnet9 import errors
+from graph_resnet9.cli import recipe_flags
+from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import evaluate
 from graph_resnet9.inputs import augment
@@ -29,7 +34,12 @@ _OUTPUTS = {
 }
 
 
-def outputs(images, model, mirrored, class_names):
+def outputs(
+  images: tf.Tensor,
+  model: recipe_flags.Model,
+  mirrored: bool,
+  class_names: Sequence[str],
+) -> dict[str, tf.Tensor]:
   """What the exported graph answers: the network as eval runs it.
 
   Args:
@@ -51,7 +61,13 @@ def outputs(images, model, mirrored, class_names):
   )
 
 
-def export(prefix, export_dir, run, weights, check=lambda folder: None):
+def export(
+  prefix: str,
+  export_dir: str,
+  run: train_flags.Run,
+  weights: str,
+  check: Callable[[str], None] = lambda folder: None,
+) -> dict[str, Any]:
   """Writes a SavedModel with the variables that inference needs, no others.
 
   Args:
@@ -234,7 +250,7 @@ class Predictor:
   def __exit__(self, *unused):
     self._session.close()
 
-  def predict(self, images):
+  def predict(self, images: np.ndarray) -> 'Predictions':
     """What the model says of a batch.
 
     Args:

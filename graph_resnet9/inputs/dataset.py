@@ -59,7 +59,7 @@ class Data:
     self.source = source
     self._examples = examples
     self._folder = folder
-    self._read = set()  # Splits of which records are read from files.
+    self._read: set[str] = set()  # Splits of which records are read from files.
 
   @functools.cached_property
   def train(self) -> formats.Split:
@@ -123,13 +123,13 @@ def opened(
       raise
 
 
-def cache_dir():
+def cache_dir() -> str:
   """Where a download is kept: $XDG_CACHE_HOME, or ~/.cache, /graph_resnet9."""
   cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
   return os.path.join(cache, 'graph_resnet9')
 
 
-def class_names(dataset, classes=''):
+def class_names(dataset: str, classes: str = '') -> tuple[str, ...]:
   """The names of the classes of a data set that is not at hand.
 
   Args:
@@ -142,7 +142,7 @@ def class_names(dataset, classes=''):
   return cifar.KINDS.get(dataset, cifar.CIFAR10).class_names
 
 
-def find(dataset, data_dir='', classes=''):
+def find(dataset: str, data_dir: str = '', classes: str = '') -> Source:
   """Decides where the images come from; downloads CIFAR-10 if it must.
 
   'cifar10' looks into `data_dir` if that is given, else into the cache folder,
@@ -260,7 +260,13 @@ def _cached_or_downloaded():
   return path
 
 
-def load(source, split, examples=0, order='file', share=(0, 1)):
+def load(
+  source: Source,
+  split: str,
+  examples: int = 0,
+  order: str = 'file',
+  share: tuple[int, int] = (0, 1),
+) -> formats.Split:
   """Loads one split into memory.
 
   Args:
@@ -297,7 +303,7 @@ def ordered(data: formats.Split, order: str) -> formats.Split:
   return formats.Split(data.images[rank], data.labels[rank])
 
 
-def check(source, split):
+def check(source: Source, split: str) -> None:
   """Raises UserError if a file of a split is missing or damaged now."""
   if source.path:
     for _ in formats.read_layout(
@@ -306,7 +312,14 @@ def check(source, split):
       pass
 
 
-def record_files(source, split, folder, examples=0, order='file', share=(0, 1)):
+def record_files(
+  source: Source,
+  split: str,
+  folder: str,
+  examples: int = 0,
+  order: str = 'file',
+  share: tuple[int, int] = (0, 1),
+) -> tuple[list[str], int]:
   """Files in the binary layout, for a reader that does not load the split.
 
   The files of a folder in CIFAR-10's binary layout are checked one at a time

@@ -5,10 +5,15 @@ normalisation too: left to itself it averages trainable variables only, and
 averaged weights would meet statistics that are not theirs.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterable
+
 import tensorflow.compat.v1 as tf
 
 
-def averaging_op(variables, step, decay, every_steps):
+def averaging_op(
+  variables: list[tf.Variable], step: tf.Tensor, decay: float, every_steps: int
+) -> tuple[tf.Operation, Callable]:
   """Updates the averages: a = d * a + (1 - d) * variable.
 
   d = decay^every_steps, after steps 1, 1 + every_steps, 1 + 2 * every_steps,
@@ -45,7 +50,7 @@ def averaging_op(variables, step, decay, every_steps):
   return op, getter
 
 
-def names(variables):
+def names(variables: Iterable[tf.Variable]) -> dict[str, tf.Variable]:
   """{name of the average in a checkpoint: variable} of the float variables."""
   averages = tf.train.ExponentialMovingAverage(0.0)
   return {

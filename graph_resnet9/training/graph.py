@@ -117,7 +117,8 @@ def on_each(
   update_ops = tf.get_collection_ref(tf.GraphKeys.UPDATE_OPS)
   with tf.device('/cpu:0'):
     label_parts = tf.split(labels, len(names))
-  logits, losses = [], []
+  logits: list[tf.Tensor] = []
+  losses: list[tf.Tensor] = []
   for device, *part in zip(names, tf.split(images, len(names)), label_parts):
     before = len(update_ops)
     with (
@@ -170,7 +171,7 @@ def last_step(settings: recipe_flags.Optimizer, steps_per_epoch: int) -> int:
 def whitening_filters(data: dataset.Data) -> np.ndarray:
   """For layers.whitened, from the first training images as they are."""
   images = data.train.images[: whitening.IMAGES]
+  mean, std = np.array([augment.MEAN, augment.STD], np.float32)
   return whitening.filters(
-    (images[i : i + 500] - np.float32(augment.MEAN)) / np.float32(augment.STD)
-    for i in range(0, len(images), 500)
+    (images[i : i + 500] - mean) / std for i in range(0, len(images), 500)
   )

@@ -68,11 +68,12 @@ def train(
         *hooks.of_a_training(run.settings, step, test, saver, stop),
         *more_hooks,
       ],
-      # hooks.Checkpoints saves: when an epoch's row is written, and never
-      # weights that are not finite.
+      # Instead of its CheckpointSaverHook hooks.Checkpoints: when the row of an
+      # epoch is written, and never weights that are not finite. (LossGuard and
+      # StopAtStep are there for its NanTensorHook and StopAtStepHook.)
       save_checkpoint_secs=None,
       save_checkpoint_steps=None,
-      # hooks.ImagesPerSec counts: steps, and no evaluation between them.
+      # And tensorboard.ImagesPerSec: of steps, without evaluation and saving.
       log_step_count_steps=None,
       save_summaries_steps=tensorboard.STEPS,
       config=tf.ConfigProto(allow_soft_placement=True),
@@ -109,7 +110,7 @@ def build(
   graph.check_batch_size(settings, len(towers))
   tf.set_random_seed(settings.seed)
   global_step = graph.global_step()
-  how = settings.optimizer
+  sgd = settings.optimizer
 
   with tf.variable_scope('input'):
     now = global_step.read_value()
@@ -142,7 +143,7 @@ def build(
       )
     with tf.name_scope('loss'):
       loss = tf.reduce_mean(
-        losses.cross_entropy(logits, labels, how.label_smoothing)
+        losses.cross_entropy(logits, labels, sgd.label_smoothing)
       )
     return logits, loss
 
@@ -151,43 +152,43 @@ def build(
     weights = [v for v in tf.global_variables() if v.dtype.is_floating]
     with tf.name_scope('optimizer'):
       learning_rate = optimizer.learning_rate(
-        global_step, steps_per_epoch, *graph.knots(how), how.lr_shift_steps
+        global_step, steps_per_epoch, *graph.knots(sgd), sgd.lr_shift_steps
       )
       train_op = optimizer.train_op(  # After the update ops.
         loss,
         learning_rate,
-        how.momentum,
-        how.weight_decay,
-        how.bias_lr_scale,
-        run_update_ops=how.update_ops != 'none',
+        sgd.momentum,
+        sgd.weight_decay,
+        sgd.bias_lr_scale,
+        run_update_ops=sgd.update_ops != 'none',
         loss_scale=graph.loss_scale(settings.model.precision),
-        nesterov=how.nesterov,
-        rate_in_velocity=how.rate_in_velocity,
+        nesterov=sgd.nesterov,
+        rate_in_velocity=sgd.rate_in_velocity,
       )
 
   with tf.name_scope('optimizer/'), tf.control_dependencies([train_op]):
     step = global_step.read_value()
     averages = None
-    if how.ema_decay:
+    if sgd.ema_decay:
       train_op, averages = average.averaging_op(
-        weights, step, how.ema_decay, how.ema_steps
+        weights, step, sgd.ema_decay, sgd.ema_steps
       )
   with tf.name_scope('loss/'):
     accuracy = tf.reduce_mean(
       tf.cast(losses.correct(logits, batch.labels), tf.float32)
     )
   return graph.Step(
-    images,
-    logits,
-    loss,
-    accuracy,
-    learning_rate,
-    train_op,
-    step,
-    steps_per_epoch,
-    graph.last_step(how, steps_per_epoch),
-    feed,
-    averages,
+    images=images,
+    logits=logits,
+    loss=loss,
+    accuracy=accuracy,
+    learning_rate=learning_rate,
+    train_op=train_op,
+    step=step,
+    steps_per_epoch=steps_per_epoch,
+    last_step=graph.last_step(sgd, steps_per_epoch),
+    feed=feed,
+    averages=averages,
   )
 
 

@@ -92,7 +92,7 @@ def gaps(epsilon: float) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
   Returns:
     {scope of the layer's variables: (mean gap, variance gap)}, float32 scalars.
   """
-  by_layer = {}
+  by_layer: dict[str, dict[str, tuple[tf.Tensor, tf.Tensor]]] = {}
   for op in tf.get_collection(tf.GraphKeys.UPDATE_OPS):
     operands = _operands(op)
     kind = operands and _kind(operands[1])
@@ -102,16 +102,17 @@ def gaps(epsilon: float) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
     name = op.inputs[0].op.name.rpartition('/')[0]
     by_layer.setdefault(name, {})[kind] = operands
   return {
-    name: _gap(*statistics['mean'], *statistics['variance'], epsilon)
+    name: _gap(statistics['mean'], statistics['variance'], epsilon)
     for name, statistics in by_layer.items()
     if len(statistics) == 2
   }
 
 
-def _gap(stored_mean, mean, stored_variance, variance, epsilon):
+def _gap(means, variances, epsilon):
+  """(mean gap, variance gap) of (stored, batch) means and variances."""
   with tf.name_scope('gap'):
-    stored_variance += epsilon
-    variance += epsilon
+    stored_mean, mean = means
+    stored_variance, variance = variances[0] + epsilon, variances[1] + epsilon
     least = 1e-4 * tf.reduce_mean(variance)
     return (
       _root_mean((stored_mean - mean) ** 2 / tf.maximum(variance, least)),

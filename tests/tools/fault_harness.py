@@ -680,8 +680,6 @@ def killed_saves(scratch, moments):
     'model.ckpt-%d.data-00000-of-00001' % step,
     'model.ckpt-%d.index.tempstate123' % step,
     'model.ckpt-%d.meta' % step,
-    'model.ckpt-7.index',
-    'model.ckpt-7.data-00000-of-00001',
     'metrics.jsonl.tmp',
     'flags.txt.tmp',
     'model.ckpt-%d.meta.tmp' % step + 32 * 'a',
@@ -689,6 +687,8 @@ def killed_saves(scratch, moments):
   ]
   keep = [
     'mine_temp/x',
+    'model.ckpt-7.index',  # A checkpoint, as far as names tell.
+    'model.ckpt-7.data-00000-of-00001',
     'notes.tmp',
     'my-model.ckpt-5_temp/x',
     'data.bin',

@@ -17,6 +17,7 @@ from graph_resnet9.cli import flagfile
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import evaluate
 from graph_resnet9.model import winograd
+from graph_resnet9.training import epoch_report
 from graph_resnet9.training import hooks
 from graph_resnet9.training import loop
 from graph_resnet9.training import rows
@@ -272,6 +273,7 @@ class TrainingTest(absltest.TestCase):
       return save(*args, **kwargs)
 
     with (
+      mock.patch.object(epoch_report, 'time', clock),
       mock.patch.object(hooks, 'time', clock),
       mock.patch.object(tf.train.Saver, 'save', saving),
     ):

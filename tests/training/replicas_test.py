@@ -1,5 +1,6 @@
 """Towers on several devices, and what a replica of a cluster leaves out."""
 
+import contextlib
 from unittest import mock
 
 from absl.testing import absltest
@@ -31,8 +32,9 @@ def build(towers=None, **flags):
   return helpers.built(towers, **{**PLAIN, **flags})
 
 
-def build_worker(one, **flags):
-  """graph.Step of a worker, on this machine."""
+@contextlib.contextmanager
+def built_worker(one, **flags):
+  """Yields the graph.Step of a worker, on this machine, while data are open."""
   settings = helpers.settings(
     **{**helpers.TINY, **PLAIN, **flags}, train_dir='-'
   )
@@ -40,7 +42,7 @@ def build_worker(one, **flags):
     dataset.opened(**settings.data) as data,
     mock.patch.object(tasks.Task, 'device', ''),
   ):
-    return worker_loop.build(settings, one, data)[0]
+    yield worker_loop.build(settings, one, data)[0]
 
 
 def session(feed):
@@ -170,7 +172,7 @@ class TowersTest(parameterized.TestCase):
 
   @parameterized.parameters(
     lambda: build(towers=('',) * 3),
-    lambda: build_worker(worker(0, 5, True)),
+    lambda: built_worker(worker(0, 5, True)).__enter__(),
     lambda: build(towers=TWO, ghost_batch=32),
   )
   def test_batch_that_cannot_be_split(self, building):
@@ -188,8 +190,8 @@ class ReplicasTest(parameterized.TestCase):
   def test_the_chief_alone_updates_the_statistics(self, sync):
     for index, updates in ((0, 16), (1, 0)):
       with tf.Graph().as_default():
-        step = build_worker(worker(index, 2, sync))
-        ops = placement_test.ancestors(step.train_op)
+        with built_worker(worker(index, 2, sync)) as step:
+          ops = placement_test.ancestors(step.train_op)
         written = [
           op
           for op in ops
@@ -225,11 +227,10 @@ class ReplicasTest(parameterized.TestCase):
       )
 
   def images_of_an_epoch(self, one, **flags):
-    step = build_worker(one, **flags)
-    self.assertEqual(step.steps_per_epoch, 8)
     size = 16 if one.sync else 32
-    self.assertEqual(step.images.shape[0], size)
-    with session(step.feed) as running:
+    with built_worker(one, **flags) as step, session(step.feed) as running:
+      self.assertEqual(step.steps_per_epoch, 8)
+      self.assertEqual(step.images.shape[0], size)
       return {
         image.tobytes()
         for _ in range(128 // size)
@@ -240,7 +241,8 @@ class ReplicasTest(parameterized.TestCase):
     with mock.patch.object(augment, 'draws', wraps=augment.draws) as draws:
       for index in range(3):
         with tf.Graph().as_default():
-          build_worker(worker(index, 3), seed=2**31 - 2)
+          with built_worker(worker(index, 3), seed=2**31 - 2):
+            pass
     seeds = [call.args[1] for call in draws.call_args_list]
     self.assertEqual(seeds, [2**31 - 2, 2**31 - 1, 0])
 

@@ -307,7 +307,9 @@ class GapTest(parameterized.TestCase):
       with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         layers.batch_norm(
-          tf.constant(np.random.RandomState(0).normal(3, 2, [64, 8, 8, 5])),
+          tf.constant(
+            np.random.RandomState(0).normal(3, 2, [64, 8, 8, 5]), tf.float32
+          ),
           training=True,
           fused=fused,
         )
