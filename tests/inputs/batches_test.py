@@ -1,6 +1,5 @@
 """Data files that change while --input=records reads them."""
 
-import functools
 import os
 import pathlib
 from unittest import mock
@@ -40,11 +39,12 @@ class ChangingFilesTest(parameterized.TestCase):
     rows = np.zeros([RECORDS, formats.RECORD_BYTES], np.uint8)
     for stem in formats.TRAIN_STEMS + formats.TEST_STEMS:
       self.path(stem).write_bytes(rows.tobytes())
+    decode = formats.decode_records
     self.enter_context(
       mock.patch.object(
         formats,
         'decode_records',
-        functools.partial(formats.decode_records, records=RECORDS),
+        lambda data, name, records, kind: decode(data, name, RECORDS, kind),
       )
     )
     self.settings = helpers.settings(
