@@ -114,7 +114,9 @@ class PiecesTest(absltest.TestCase):
       self.assertLen(seen, 2)
       self.assertLen(tf.get_collection(tf.GraphKeys.UPDATE_OPS), 4)
       self.assertLen(tf.trainable_variables(), 4)  # Shared by three towers.
-      self.assertLen(graph.evaluation.feeds, 2)
+      self.assertLen(
+        graph.evaluation.feeds, lab.TEST_EXAMPLES // towers.EVAL_BATCH_SIZE
+      )
 
   def test_label_entropy(self):
     for labels, expected in (
