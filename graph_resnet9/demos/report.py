@@ -150,7 +150,7 @@ def doctor_claims(arms, causes):
   Args:
     arms: list of Arm.
     causes: codes, one of which a broken arm must have; () where the doctor
-      knows nothing of the cause.
+      knows nothing of the cause: no claims.
   """
 
   def codes(arm):
@@ -158,14 +158,15 @@ def doctor_claims(arms, causes):
 
   broken = [arm for arm in arms if arm.broken]
   fixed = [arm for arm in arms if not arm.broken]
-  if causes:
-    yield Claim(
-      'broken arms in which neither lint nor diagnose says %s'
-      % ' or '.join(causes),
-      sum(not codes(arm) & set(causes) for arm in broken),
-      '<=',
-      0,
-    )
+  if not causes:
+    return
+  yield Claim(
+    'broken arms in which neither lint nor diagnose says %s'
+    % ' or '.join(causes),
+    sum(not codes(arm) & set(causes) for arm in broken),
+    '<=',
+    0,
+  )
   yield Claim(
     'fixed arms in which lint or diagnose finds a fault',
     sum(bool(codes(arm)) for arm in fixed),

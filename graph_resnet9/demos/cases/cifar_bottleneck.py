@@ -28,7 +28,8 @@ logarithm of probabilities clipped to 1e-7, so that a wrong logit that leads by
 more than 16 gets no gradient. The loss here is of logits.
 
 Lint and diagnose know nothing of dead units: look at the activations, or at a
-loss that stands at ln 10.
+loss that stands at ln 10. What they say after so few steps, of broken arms and
+of fixed ones, is that stored statistics lag: see slow_decay.
 """
 
 import functools
@@ -197,12 +198,6 @@ def claims(arms):
     elif arm is not without:
       yield report.Claim(
         arm.name + ': living units of 32', arm.figures['living'], '>=', 12
-      )
-      yield report.Claim(
-        arm.name + ': training loss, guessing being ln 10 = 2.303',
-        arm.train.loss,
-        '<=',
-        2.28,
       )
   yield report.Claim(
     without.name + ': mean of the features at the first step',
