@@ -44,6 +44,7 @@ def define_flags(flag_values=FLAGS):
 def main(named=()):
   # pylint: disable=g-import-not-at-top
   from graph_resnet9 import files
+  from graph_resnet9.checkpoints import held
   from graph_resnet9.doctor.graph import paths
   from graph_resnet9.doctor.measure import diagnosis
   from graph_resnet9.doctor.measure import recalibration
@@ -55,14 +56,15 @@ def main(named=()):
   if FLAGS.png:
     files.check_png('--png', FLAGS.png)
   chosen = paths.of_session(named, FLAGS.meta_graph, FLAGS.checkpoint)
-  prefix = chosen.checkpoint
   run = (
     None
     if chosen.asked or FLAGS.feed
-    else rebuilt.settings_of(prefix, FLAGS.data_dir)
+    else rebuilt.settings_of(chosen.checkpoint, FLAGS.data_dir)
   )
   scores = []
   with contextlib.ExitStack() as stack:
+    opened = stack.enter_context(held.held(chosen.checkpoint, check=False))
+    prefix = opened.files
     if run:
       data = stack.enter_context(dataset.opened(**run.data))
       workers = sessions.replicas(prefix + '.meta') if run.cluster.sync else 1
@@ -98,7 +100,7 @@ def main(named=()):
         )
   if FLAGS.png:
     with files.replacing(FLAGS.png) as f:
-      diagnosis.draw(f, result, prefix)
+      diagnosis.draw(f, result, chosen.checkpoint)
   if FLAGS.json or FLAGS.format == 'json':
     print(diagnosis.to_json(result, scores))
   else:

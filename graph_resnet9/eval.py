@@ -61,15 +61,21 @@ def define_flags(flag_values=FLAGS):
 
 def main():
   # pylint: disable=g-import-not-at-top
+  from graph_resnet9.checkpoints import held
+
+  with held.held(FLAGS.checkpoint) as checkpoint:
+    _evaluate(checkpoint)
+
+
+def _evaluate(checkpoint):
+  # pylint: disable=g-import-not-at-top
   from graph_resnet9 import files
-  from graph_resnet9.checkpoints import choose
   from graph_resnet9.cli import flagfile
   from graph_resnet9.evaluation import confusion
   from graph_resnet9.evaluation import evaluate
   from graph_resnet9.inputs import dataset
 
-  prefix = choose.prefix_of(FLAGS.checkpoint)
-  folder = os.path.dirname(prefix)
+  folder = os.path.dirname(checkpoint.prefix)
   run = train_flags.Run.read(FLAGS)
   saved = flagfile.read(folder)
   if saved:
@@ -83,8 +89,9 @@ def main():
     files.check_png('--confusion_png', FLAGS.confusion_png)
   with dataset.opened(**run.data) as data:
     summary, result, class_names = evaluate.evaluate(
-      data, prefix, run, FLAGS.split, FLAGS.batch_norm, FLAGS.weights
+      data, checkpoint.files, run, FLAGS.split, FLAGS.batch_norm, FLAGS.weights
     )
+  summary['checkpoint'] = checkpoint.prefix
   if FLAGS.confusion_png:
     confusion.draw(
       FLAGS.confusion_png,

@@ -53,14 +53,20 @@ def define_flags(flag_values=FLAGS):
 
 def main():
   # pylint: disable=g-import-not-at-top
-  from graph_resnet9.checkpoints import choose
+  from graph_resnet9.checkpoints import held
+
+  with held.held(FLAGS.checkpoint) as checkpoint:
+    _export(checkpoint)
+
+
+def _export(checkpoint):
+  # pylint: disable=g-import-not-at-top
   from graph_resnet9.cli import flagfile
   from graph_resnet9.doctor.graph import decoding
   from graph_resnet9.doctor.lint import rules
   from graph_resnet9.evaluation import saved_model
 
-  prefix = choose.prefix_of(FLAGS.checkpoint)
-  folder = os.path.dirname(prefix) or '.'
+  folder = os.path.dirname(checkpoint.prefix) or '.'
   run = flagfile.read(folder)
   if run is None:
     raise UserError(
@@ -79,12 +85,18 @@ def main():
     for found in report.findings[: report.errors]:  # They come first.
       raise UserError(
         '%s: not exported, lint finds %s: %s; mend: %s'
-        % (prefix, found.code, found.title, found.cure.partition('  #')[0])
+        % (
+          checkpoint.prefix,
+          found.code,
+          found.title,
+          found.cure.partition('  #')[0],
+        )
       )
 
   summary = saved_model.export(
-    prefix, FLAGS.export_dir, run, FLAGS.weights, check
+    checkpoint.files, FLAGS.export_dir, run, FLAGS.weights, check
   )
+  summary['checkpoint'] = checkpoint.prefix
   print(
     '%(weights)s weights of step %(step)d, width %(width)d, '
     '%(parameters)d parameters in %(bytes)d bytes' % summary

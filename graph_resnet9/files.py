@@ -150,6 +150,35 @@ def write(path, text):
     f.write(text.encode())
 
 
+def check_literal(flag, path):
+  """Raises UserError for a name that TensorFlow or flags.txt read otherwise.
+
+  TensorFlow's saver finds the files that it reads and deletes by a pattern: in
+  run? it would delete the checkpoints of run1. And a flagfile has a line for
+  each flag.
+  """
+  path = os.path.realpath(path)
+  for char in '*?[\\':
+    if char in path:
+      raise UserError(
+        '%s=%s: has a %s in it, which TensorFlow takes for a pattern; give '
+        'another name' % (flag, path, char)
+      )
+  check_line(flag, path)
+
+
+def check_line(flag, path):
+  """Raises UserError unless a name is one line of UTF-8."""
+  path = os.path.abspath(path)
+  if len(path.splitlines()) > 1 or path != (
+    path.strip().encode(errors='replace').decode()
+  ):
+    raise UserError(
+      '%s=%r: is not one line of UTF-8, as flags.txt needs it; give another '
+      'name' % (flag, path)
+    )
+
+
 def check_png(flag, path):
   """Raises UserError, which names the flag, if no picture can go there."""
   folder = os.path.dirname(os.path.abspath(path))

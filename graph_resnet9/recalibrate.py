@@ -49,6 +49,7 @@ def define_flags(flag_values=FLAGS):
 
 def main(named=()):
   # pylint: disable=g-import-not-at-top
+  from graph_resnet9.checkpoints import held
   from graph_resnet9.doctor.graph import paths
   from graph_resnet9.doctor.measure import recalibration
   from graph_resnet9.doctor.measure import rewriting
@@ -57,14 +58,15 @@ def main(named=()):
   from graph_resnet9.training import rebuilt
 
   chosen = paths.of_session(named, FLAGS.meta_graph, FLAGS.checkpoint)
-  prefix = chosen.checkpoint
   rewriting.check_out(FLAGS.out)
   run = (
     None
     if chosen.asked or FLAGS.feed
-    else rebuilt.settings_of(prefix, FLAGS.data_dir)
+    else rebuilt.settings_of(chosen.checkpoint, FLAGS.data_dir)
   )
   with contextlib.ExitStack() as stack:
+    opened = stack.enter_context(held.held(chosen.checkpoint, check=False))
+    prefix = opened.files
     if run:
       data = stack.enter_context(dataset.opened(**run.data))
       workers = sessions.replicas(prefix + '.meta') if run.cluster.sync else 1
@@ -87,7 +89,7 @@ def main(named=()):
     json.dumps(
       dict(
         checkpoint=FLAGS.out,
-        source=prefix,
+        source=chosen.checkpoint,
         batches=done.batches,
         held_out=compared and compared.as_dict(),
         variables=sorted(done.values),

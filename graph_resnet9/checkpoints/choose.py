@@ -45,6 +45,12 @@ def prefix_of(path: str) -> str:
     return prefix
   prefix = path.removesuffix('.index')
   if not os.path.exists(prefix + '.index'):
+    later = names.after(prefix)
+    if later:
+      raise UserError(
+        '--checkpoint=%s: superseded: the training in this directory has '
+        'deleted it; the newest is %s' % (path, later[-1])
+      )
     raise UserError(
       '--checkpoint=%s: no such checkpoint; give a train_dir, a '
       'prefix like %s-97, or its .index file' % (path, names.NAME)
@@ -81,8 +87,9 @@ def newest(train_dir: str) -> str | None:
       another program.
   """
   state_file = os.path.join(train_dir, names.STATE)
-  there = names.by_step(train_dir)
+  # In this order: a training may save in between.
   named = names.named(train_dir)[:1]
+  there = names.by_step(train_dir)
   if named and named[0] in there:
     return named[0]
   foreign = names.foreign(train_dir)

@@ -6,6 +6,8 @@ import shutil
 
 import tensorflow.compat.v1 as tf
 
+from graph_resnet9 import files
+
 NAME = 'model.ckpt'
 STATE = 'checkpoint'
 # NAME-STEP.PART
@@ -41,11 +43,23 @@ def before(prefix: str) -> list[str]:
   return there[: there.index(prefix)] if prefix in there else []
 
 
+def after(prefix: str) -> list[str]:
+  """Prefixes of the checkpoints of later steps than this one, oldest first."""
+  match = re.fullmatch(re.escape(NAME) + r'-(\d+)', os.path.basename(prefix))
+  folder = os.path.dirname(prefix) or '.'
+  if not match or not os.path.isdir(folder):
+    return []
+  step = int(match.group(1))
+  return [p for p in by_step(folder) if int(p.rpartition('-')[2]) > step]
+
+
 def named(train_dir: str) -> list[str]:
   """Prefixes that the state file names, the one to restore first."""
   try:
+    files.check_regular(os.path.join(train_dir, STATE))
     state = tf.train.get_checkpoint_state(train_dir)
-  except ValueError:  # An empty state file, or one that is no text.
+  # Not a file; an empty one, or one that is no text.
+  except (OSError, ValueError):
     state = None
   # Whatever their directory: a copied train_dir must not use its original.
   return [

@@ -7,8 +7,13 @@ import glob
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import errors
+from graph_resnet9 import files
 from graph_resnet9.checkpoints import names
 from graph_resnet9.errors import UserError
+
+
+# Larger than any variable here: 2.4 million weights at width 64.
+_SPARE_BYTES = 64 << 20
 
 
 class Damaged(Exception):
@@ -29,8 +34,9 @@ def read(prefix: str) -> dict[str, list[int]]:
   """
   for path in glob.glob(glob.escape(prefix) + '.[id]*'):  # index, data
     try:
-      with contextlib.suppress(FileNotFoundError), open(path, 'rb') as f:
-        f.read(1)
+      with contextlib.suppress(FileNotFoundError):
+        with files.open_regular(path) as f:
+          f.read(1)
     except OSError as e:
       raise UserError('%s: cannot be read: %s' % (path, e.strerror)) from None
   try:
@@ -38,28 +44,34 @@ def read(prefix: str) -> dict[str, list[int]]:
     shapes = reader.get_variable_to_shape_map()
     for name in shapes:
       reader.get_tensor(name)
+  except tf.errors.ResourceExhaustedError as e:  # Of this process's limits.
+    raise UserError(
+      '%s: cannot be read: %s' % (prefix, errors.line(e))
+    ) from None
+  except MemoryError as e:  # Of a forged index, unless there is none left.
+    try:
+      bytearray(_SPARE_BYTES)
+    except MemoryError:
+      raise UserError('%s: not enough memory to read it' % prefix) from None
+    raise Damaged(errors.line(e)) from None
   # DataLossError, NotFoundError, ...; the reader's C++ part raises Python's:
-  # IndexError "Read less bytes than requested", ValueError, RuntimeError, and
-  # MemoryError for an index that begins with a size which it does not have.
-  except (
-    tf.errors.OpError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    ValueError,
-  ) as e:
+  # IndexError "Read less bytes than requested", ValueError, RuntimeError.
+  except (tf.errors.OpError, LookupError, RuntimeError, ValueError) as e:
     raise Damaged(errors.line(e)) from None
   return shapes
 
 
-def shapes(prefix: str) -> dict[str, list[int]]:
+def shapes(prefix: str, read_by: str = '') -> dict[str, list[int]]:
   """As read, for commands that are given one checkpoint.
 
+  Args:
+    prefix: of its files, for messages.
+    read_by: prefix to read, if it is another one.
   Raises:
     UserError: a file is damaged; names the checkpoint before this one.
   """
   try:
-    return read(prefix)
+    return read(read_by or prefix)
   except Damaged as e:
     before = names.before(prefix)
     raise UserError(

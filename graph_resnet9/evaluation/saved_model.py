@@ -15,6 +15,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from graph_resnet9 import errors
+from graph_resnet9 import files
 from graph_resnet9.cli import recipe_flags
 from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
@@ -162,6 +163,7 @@ def _new_dir(export_dir):
   Beside it, so that the move is a renaming, and with a name that is no number,
   so that a server which looks for new versions there takes none of it.
   """
+  files.check_literal('--export_dir', export_dir)
   path = os.path.realpath(export_dir)
   parent, name = os.path.split(path)
   try:

@@ -77,6 +77,8 @@ def opened(
   """
   settings = _resolved(settings, source)
   train_dir = settings.train_dir
+  files.check_literal('--train_dir', train_dir)
+  files.check_line('--data_dir', settings.data.data_dir)
   files.make_dir('--train_dir', train_dir)
   with _locked(train_dir):
     prefix = choose.newest(train_dir)
@@ -163,9 +165,7 @@ def _locked(train_dir):
   """
   path = os.path.join(train_dir, LOCK)
   try:
-    lock = open(
-      os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+', errors='replace'
-    )
+    lock = files.open_own(path)
   except OSError as e:
     raise UserError('%s: cannot be written: %s' % (path, e.strerror)) from None
   with lock:
@@ -175,7 +175,10 @@ def _locked(train_dir):
       raise UserError(
         '--train_dir=%s: process %s is training in it; wait until it ends, or '
         'give another --train_dir'
-        % (train_dir, lock.read(200).strip() or '(unknown)')
+        % (
+          train_dir,
+          lock.read(200).decode(errors='replace').strip() or '(unknown)',
+        )
       ) from None
     except OSError as e:
       logging.warning(
@@ -186,6 +189,6 @@ def _locked(train_dir):
       )
     with contextlib.suppress(OSError):  # A full disk: the lock holds anyway.
       lock.truncate(0)
-      lock.write('%d on %s\n' % (os.getpid(), socket.gethostname()))
+      lock.write(b'%d on %s\n' % (os.getpid(), socket.gethostname().encode()))
       lock.flush()
     yield
