@@ -27,13 +27,13 @@ def open_regular(path):
     ValueError: as of open(): a name that no file can have.
   """
   _check_regular(os.stat(path), path)  # To open a device may already do much.
-  f = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), 'rb')
+  handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
   try:
-    _check_regular(os.fstat(f.fileno()), path)
+    _check_regular(os.fstat(handle), path)
   except OSError:
-    f.close()
+    os.close(handle)
     raise
-  return f
+  return open(handle, 'rb')
 
 
 def open_input(path, limit):
@@ -104,13 +104,12 @@ def open_own(path):
     if e.errno == errno.ELOOP:
       e.strerror = 'a symbolic link, which could lead anywhere; remove it'
     raise
-  f = open(handle, 'r+b')
   try:
     _check_regular(os.fstat(handle), path)
   except OSError:
-    f.close()
+    os.close(handle)
     raise
-  return f
+  return open(handle, 'r+b')
 
 
 def is_still(f, path):

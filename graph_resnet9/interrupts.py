@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to a training, before, in and after a session."""
+"""What Ctrl-C, SIGTERM and SIGHUP do to a training: before, in, after one."""
 
 from collections.abc import Iterator
 import contextlib
@@ -11,7 +11,8 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 import tqdm
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SIGHUP: the terminal is gone, as when a connection breaks.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def name(number: int) -> str:
@@ -40,28 +41,34 @@ def end_the_process() -> Iterator[None]:
 
 
 class StopOnSignal(tf.train.SessionRunHook):
-  """Ends the session after the current step on SIGTERM and SIGINT.
+  """Ends the session after the current step on SIGTERM, SIGINT and SIGHUP.
 
   The hooks' end() then runs, which saves. A line on stderr says so at once, as
   a step may take long. A second signal of the same kind acts as if this hook
-  were not there. In a session it belongs behind the hooks that evaluate and
-  save.
+  were not there, and so does one that was ignored before, as nohup ignores
+  SIGHUP. In a session it belongs behind the hooks that evaluate and save.
 
   signal: number of the signal that came, or None.
   """
 
   def __init__(self) -> None:
     self.signal: int | None = None
+    self._error: Exception | None = None
     self._before: dict[int, Any] = {}
     self._pipe: int | None = None
 
   def interrupted(self) -> bool:
-    return self.signal is not None
+    return self.signal is not None or self._error is not None
+
+  def fail(self, error: Exception) -> None:
+    """Ends the session as a signal does; raises the error when all is saved."""
+    self._error = self._error or error
 
   def listen(self) -> None:
     """Takes the signals from now on; a session calls it by itself."""
     for number in _SIGNALS:
-      self._before.setdefault(number, signal.signal(number, self._note))
+      if signal.getsignal(number) != signal.SIG_IGN:
+        self._before.setdefault(number, signal.signal(number, self._note))
     if self._pipe is None:
       reading, self._pipe = os.pipe()
       os.set_blocking(self._pipe, False)
@@ -80,11 +87,12 @@ class StopOnSignal(tf.train.SessionRunHook):
           continue
         if number not in heard:
           heard.add(number)
-          tqdm.tqdm.write(
-            '%s: stopping after this step; again to stop now' % name(number),
-            file=sys.stderr,
-          )
-          sys.stderr.flush()
+          with contextlib.suppress(OSError):  # The terminal may be gone.
+            tqdm.tqdm.write(
+              '%s: stopping after this step; again to stop now' % name(number),
+              file=sys.stderr,
+            )
+            sys.stderr.flush()
         elif self._before[number] == signal.SIG_DFL:
           os._exit(128 + number)
 
@@ -99,7 +107,7 @@ class StopOnSignal(tf.train.SessionRunHook):
 
   def after_run(self, run_context, run_values):
     del run_values
-    if self.signal is not None:
+    if self.interrupted():
       run_context.request_stop()
 
   def end(self, session):
@@ -110,3 +118,5 @@ class StopOnSignal(tf.train.SessionRunHook):
       signal.set_wakeup_fd(-1)
       os.close(self._pipe)
       self._pipe = None
+    if self._error and self.signal is None:
+      raise self._error

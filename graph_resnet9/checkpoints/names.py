@@ -37,6 +37,11 @@ def by_step(train_dir: str) -> list[str]:
   return [os.path.join(train_dir, '%s-%d' % (NAME, step)) for step in steps]
 
 
+def step_of(prefix: str) -> int:
+  """The step in the name of a checkpoint of ours."""
+  return int(prefix.rpartition('-')[2])
+
+
 def before(prefix: str) -> list[str]:
   """Prefixes of the checkpoints before this one, oldest first."""
   there = by_step(os.path.dirname(prefix) or '.')
@@ -50,7 +55,7 @@ def after(prefix: str) -> list[str]:
   if not match or not os.path.isdir(folder):
     return []
   step = int(match.group(1))
-  return [p for p in by_step(folder) if int(p.rpartition('-')[2]) > step]
+  return [p for p in by_step(folder) if step_of(p) > step]
 
 
 def named(train_dir: str) -> list[str]:

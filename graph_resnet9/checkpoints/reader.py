@@ -11,7 +11,6 @@ from graph_resnet9 import files
 from graph_resnet9.checkpoints import names
 from graph_resnet9.errors import UserError
 
-
 # Larger than any variable here: 2.4 million weights at width 64.
 _SPARE_BYTES = 64 << 20
 

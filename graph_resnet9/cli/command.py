@@ -83,6 +83,7 @@ def run(
     # app.run raises the level to info where no --verbosity is given.
     if not flags.FLAGS['verbosity'].present:
       flags.FLAGS.verbosity = logging.WARNING
+    code = None
     try:
       if check:
         check()
@@ -95,7 +96,8 @@ def run(
     except KeyboardInterrupt:
       _fail(name, 'interrupted', 130)
     except OSError as e:
-      return _lost_stream(name, e, error_code)
+      lost = _lost_stream(name, e, error_code)
+      return code or lost  # A signal's, which came before.
 
   others = {*flags.FLAGS}
   define_flags()

@@ -23,6 +23,7 @@ class EpochReport(step_hook.StepHook):
     step: graph.Step,
     test: evaluate.BesideTraining,
     interrupted: Callable[[], bool],
+    fail: Callable[[Exception], None],
   ) -> None:
     """Makes the hook.
 
@@ -32,6 +33,7 @@ class EpochReport(step_hook.StepHook):
       test: is evaluated; not to the end if `interrupted` turns true meanwhile,
         and then there is no row.
       interrupted: whether the session is to stop.
+      fail: is told the error when there is no stdout any more.
     """
     super().__init__(
       step=step.step,
@@ -47,6 +49,7 @@ class EpochReport(step_hook.StepHook):
     self._steps_per_epoch = step.steps_per_epoch
     self._last_step = step.last_step
     self._interrupted = interrupted
+    self._fail = fail
     self._rows: list[rows.Row] | None = None
     self._forget()
 
@@ -74,9 +77,9 @@ class EpochReport(step_hook.StepHook):
       row for row in rows.read_rows(self._train_dir) if row.step <= step
     ]
     if first:
-      print(rows.table_header(), flush=True)
+      self._show(rows.table_header())
       for row in self._rows:
-        print(rows.table_row(row), flush=True)
+        self._show(rows.table_row(row))
     self._forget()
     self._first_step = step
     if self._due(step):  # Interrupted in evaluation.
@@ -93,6 +96,14 @@ class EpochReport(step_hook.StepHook):
     self._accuracies.append(accuracy)
     if self._due(step) and not self._interrupted():
       self._report(run_context.session, step, learning_rate)
+
+  def _show(self, line):
+    try:
+      # Above the progress bar where there is one.
+      with tqdm.tqdm.external_write_mode(file=sys.stdout):
+        print(line, flush=True)
+    except OSError as e:
+      self._fail(e)
 
   def _report(self, session, step, learning_rate):
     test = self._test.run(session, self._interrupted)
@@ -117,8 +128,6 @@ class EpochReport(step_hook.StepHook):
     rows.write_summary(
       self._writer, row, (step - self._first_step) * self._batch_size
     )
-    # Above the progress bar where there is one.
-    with tqdm.tqdm.external_write_mode(file=sys.stdout):
-      print(rows.table_row(row), flush=True)
+    self._show(rows.table_row(row))
     self._forget()
     self._first_step = step

@@ -24,6 +24,7 @@ from graph_resnet9.training import epoch_report
 from graph_resnet9.training import graph
 from graph_resnet9.training import step_hook
 from graph_resnet9.training import tensorboard
+from graph_resnet9.training import train_dir
 
 # When a duration is said: after so many steps and seconds, if so long is left.
 _TIMED_STEPS, _TIMED_SECS, _LONG_SECS = 2, 10, 600
@@ -47,10 +48,11 @@ def of_a_training(
   """
   folder = settings.train_dir
   return [
+    train_dir.SameDirectory(folder),
     LossGuard(step, folder),
     tensorboard.ImagesPerSec(step, settings.batches.batch_size, folder),
     tensorboard.EpochSummaries(step, folder),
-    epoch_report.EpochReport(settings, step, test, stop.interrupted),
+    epoch_report.EpochReport(settings, step, test, stop.interrupted, stop.fail),
     Progress(step),
     Duration(step, _shorter(settings)),
     Checkpoints(step, saver, folder, settings.save_secs),
@@ -202,6 +204,8 @@ class Checkpoints(step_hook.StepHook):
     super().__init__(step=step.step)
     self._saver = saver
     self._train_dir = train_dir
+    newest = choose.newest(train_dir)
+    self._least_step = names.step_of(newest) if newest else 0
     self._save_secs = save_secs
     self._steps_per_epoch = step.steps_per_epoch
     self._saved_step = self._saved_at = None
@@ -221,6 +225,12 @@ class Checkpoints(step_hook.StepHook):
   def after_create_session(self, session, coord):
     del coord
     step = session.run(self._global_step)
+    if step < self._least_step:  # The variables are new: nothing is restored.
+      raise UserError(
+        '--train_dir=%s: the session began at step %d instead of %d: its '
+        'checkpoint was not restored; the same command tries again'
+        % (self._train_dir, step, self._least_step)
+      )
     if step:
       self._saved_step, self._saved_at = step, time.monotonic()
     else:
@@ -253,6 +263,7 @@ class Checkpoints(step_hook.StepHook):
     except tf.errors.OpError as e:
       raise choose.not_saved(self._train_dir, e) from None
     self._saved_step, self._saved_at = step, time.monotonic()
+    self._least_step = int(step)
 
 
 class StopAtStep(step_hook.StepHook):

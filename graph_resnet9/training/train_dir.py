@@ -192,3 +192,36 @@ def _locked(train_dir):
       lock.write(b'%d on %s\n' % (os.getpid(), socket.gethostname().encode()))
       lock.flush()
     yield
+
+
+class SameDirectory(tf.train.SessionRunHook):
+  """Stops with UserError when train_dir has been moved or removed.
+
+  Its name may be that of another run by then. This hook comes first: nothing
+  is written any more.
+  """
+
+  def __init__(self, train_dir):
+    self._train_dir = train_dir
+    self._path = os.path.join(train_dir, LOCK)
+    self._status = os.stat(self._path)
+
+  def _check(self):
+    try:
+      if os.path.samestat(os.stat(self._path), self._status):
+        return
+    except OSError:
+      pass
+    raise UserError(
+      '--train_dir=%s: was moved or removed while the training ran, which ends '
+      'here; its checkpoints are where the directory is now' % self._train_dir
+    )
+
+  def after_create_session(self, session, coord):
+    self._check()
+
+  def after_run(self, run_context, run_values):
+    self._check()
+
+  def end(self, session):
+    self._check()

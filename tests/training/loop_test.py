@@ -191,7 +191,7 @@ class TrainingTest(absltest.TestCase):
     return helpers.train(self.dir, [SignalAt(step, number)], **values)[0]
 
   def test_signals_save_and_the_same_command_resumes_exactly(self):
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
       with self.subTest(signal=number):
         shutil.rmtree(self.dir, ignore_errors=True)
         handler = signal.getsignal(number)
@@ -206,6 +206,84 @@ class TrainingTest(absltest.TestCase):
           [],
         )
         self.assertLen(rows.read_rows(self.dir), 2)
+
+  def test_signal_that_was_ignored_stays_ignored(self):
+    """As nohup ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    self.addCleanup(signal.signal, signal.SIGHUP, before)
+    self.assertEqual(self.stop_at(5, signal.SIGHUP), 0)
+
+  def after_step_5(self, function):
+    """Trains, saves each step, and calls the function after step 5 of 16."""
+    after_step = hooks.Progress.after_step
+
+    def calling(hook, run_context, **progress):
+      after_step(hook, run_context, **progress)
+      if progress['step'] == 5:
+        function()
+
+    with mock.patch.object(hooks.Progress, 'after_step', calling):
+      return helpers.train(self.dir, save_secs=0)
+
+  def test_directory_that_is_moved_away_ends_the_run_and_stays_as_it_is(self):
+    moved = self.dir.parent / 'moved'
+
+    def move():
+      self.dir.rename(moved)
+      shutil.copytree(self.done, self.dir)  # Another run, in its place.
+
+    with mock.patch.object(hooks.Checkpoints, 'after_step'):  # Not at step 5.
+      with self.assertRaisesRegex(
+        UserError, '--train_dir=%s: was moved' % self.dir
+      ):
+        self.after_step_5(move)
+    self.assertEqual(
+      {path.name for path in self.dir.iterdir()},
+      {path.name for path in self.done.iterdir()},
+    )
+    self.assertTrue((moved / 'model.ckpt-0.index').exists())
+
+  def test_directory_that_is_removed_is_not_made_anew(self):
+    with mock.patch.object(hooks.Checkpoints, 'after_step'):
+      with self.assertRaisesRegex(UserError, 'was moved or removed'):
+        self.after_step_5(lambda: shutil.rmtree(self.dir))
+    self.assertFalse(self.dir.exists())
+
+  def test_stdout_that_is_lost_ends_the_run_saved(self):
+    with mock.patch.object(
+      rows, 'table_row', side_effect=BrokenPipeError(32, 'Broken pipe')
+    ):
+      with self.assertRaises(BrokenPipeError):
+        helpers.train(self.dir)
+    self.assertEqual(
+      choose.newest(str(self.dir)), str(self.dir / 'model.ckpt-8')
+    )
+    self.assertLen(rows.read_rows(self.dir), 1)
+    self.assertEqual(helpers.train(self.dir)[0], 0)
+    self.assertEqual(
+      helpers.differing(
+        self.dir / 'model.ckpt-16', self.done / 'model.ckpt-16'
+      ),
+      [],
+    )
+
+  def test_checkpoint_that_is_not_restored_is_no_new_start(self):
+    shutil.copytree(self.done, self.dir)
+
+    def prepared(manager, master, init_op=None, **kwargs):
+      """As TensorFlow does where it finds no checkpoint: initialises."""
+      kwargs.update(checkpoint_dir=None, checkpoint_filename_with_path=None)
+      return prepare(manager, master, init_op=init_op, **kwargs)
+
+    prepare = tf.train.SessionManager.prepare_session
+    with mock.patch.object(
+      tf.train.SessionManager, 'prepare_session', prepared
+    ):
+      with self.assertRaisesRegex(UserError, 'began at step 0 instead of 16'):
+        helpers.train(self.dir)
+    self.assertEqual(
+      choose.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
+    )
 
   def test_row_lost_to_a_signal_in_evaluation_comes_with_the_resume(self):
     def interrupted(test, *args):

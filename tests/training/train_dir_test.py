@@ -43,6 +43,40 @@ class TrainDirTest(absltest.TestCase):
     with self.opened():  # The first one has ended.
       pass
 
+  def test_names_that_others_read_otherwise_are_refused(self):
+    for name in ('run?', 'run*', 'a[x]', 'a\\b', 'a\nb', 'a\udcff'):
+      parent = self.dir
+      self.dir = parent / name / 'run'
+      with self.subTest(name), self.assertRaises(UserError) as caught:
+        with self.opened():
+          pass
+      self.assertStartsWith(str(caught.exception), '--train_dir=')
+      self.assertEqual(list(parent.iterdir()), [])
+      self.dir = parent
+
+  def test_data_dir_that_is_no_line_is_refused(self):
+    settings = helpers.settings(
+      train_dir=str(self.dir), **{**helpers.TINY, 'data_dir': 'a\n--width=8'}
+    )
+    with self.assertRaisesRegex(UserError, '--data_dir=.*one line'):
+      with train_dir.opened(settings):
+        pass
+
+  def test_planted_lock_is_not_followed(self):
+    victim = self.dir / 'victim'
+    victim.write_text('mine')
+    lock = self.dir / train_dir.LOCK
+    lock.symlink_to(victim)
+    with self.assertRaisesRegex(UserError, 'train.lock: .*symbolic link'):
+      with self.opened():
+        pass
+    lock.unlink()
+    os.mkfifo(lock)
+    with self.assertRaisesRegex(UserError, 'train.lock: .*a named pipe'):
+      with self.opened():
+        pass
+    self.assertEqual(victim.read_text(), 'mine')
+
   def test_started_programs_do_not_keep_the_lock(self):
     with self.opened():
       child = subprocess.Popen(
