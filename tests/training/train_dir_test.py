@@ -59,7 +59,7 @@ class TrainDirTest(absltest.TestCase):
       train_dir=str(self.dir), **{**helpers.TINY, 'data_dir': 'a\n--width=8'}
     )
     with self.assertRaisesRegex(UserError, '--data_dir=.*one line'):
-      with train_dir.opened(settings):
+      with train_dir.opened(settings, 'synthetic'):
         pass
 
   def test_planted_lock_is_not_followed(self):
