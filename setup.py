@@ -59,18 +59,31 @@ setuptools.setup(
   entry_points={
     'console_scripts': ['graph_resnet9 = graph_resnet9.__main__:main']
   },
-  python_requires='>=3.10,<3.14',
+  # On 3.7 the doctor alone: where TensorFlow 1.15 is what trains.
+  python_requires='>=3.7,!=3.8.*,!=3.9.*,<3.14',
   # tf-keras X.Y asks for tensorflow X.Y, so the two always match.
   install_requires=[
-    'tensorflow>=2.18,<2.22',
-    'tf-keras>=2.18,<2.22',
-    'numpy>=1.26,<3',
-    'absl-py>=2.0,<3',
-    'tqdm>=4.60,<5',
-    'matplotlib>=3.8,<4',
+    name + '; python_version >= "3.10"'
+    for name in (
+      'tensorflow>=2.18,<2.22',
+      'tf-keras>=2.18,<2.22',
+      'numpy>=1.26,<3',
+      'absl-py>=2.0,<3',
+      'tqdm>=4.60,<5',
+      'matplotlib>=3.8,<4',
+    )
+  ]
+  + [
+    name + '; python_version < "3.8"'
+    for name in (
+      'tensorflow>=1.15,<1.16',
+      'protobuf<3.21',  # TensorFlow 1.15 asks for any, and loads with these.
+      'absl-py>=1.0,<3',
+      'matplotlib>=3.5,<3.6',
+    )
   ],
   extras_require={
-    'test': ['pytest>=8,<10', 'setuptools>=70.1'],
+    'test': ['pytest>=7,<10', 'setuptools>=68'],
     'bench': ['torch>=2.4', 'jax>=0.4.30'],
     'docs': ['ipykernel>=6', 'nbclient>=0.8', 'nbformat>=5.7'],
     'gpu': ['tensorflow[and-cuda]>=2.18,<2.22'],

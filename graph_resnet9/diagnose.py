@@ -49,18 +49,18 @@ def main(named=()):
   from graph_resnet9.doctor.measure import diagnosis
   from graph_resnet9.doctor.measure import recalibration
   from graph_resnet9.doctor.measure import sessions
-  from graph_resnet9.evaluation import evaluate
-  from graph_resnet9.inputs import dataset
-  from graph_resnet9.training import rebuilt
 
   if FLAGS.png:
     files.check_png('--png', FLAGS.png)
   chosen = paths.of_session(named, FLAGS.meta_graph, FLAGS.checkpoint)
-  run = (
-    None
-    if chosen.asked or FLAGS.feed
-    else rebuilt.settings_of(chosen.checkpoint, FLAGS.data_dir)
-  )
+  run = None
+  flags_file = os.path.join(os.path.dirname(chosen.checkpoint), 'flags.txt')
+  if not (chosen.asked or FLAGS.feed) and os.path.lexists(flags_file):
+    from graph_resnet9.evaluation import evaluate
+    from graph_resnet9.inputs import dataset
+    from graph_resnet9.training import rebuilt
+
+    run = rebuilt.settings_of(chosen.checkpoint, FLAGS.data_dir)
   scores = []
   with contextlib.ExitStack() as stack:
     opened = stack.enter_context(held.held(chosen.checkpoint, check=False))
@@ -109,4 +109,11 @@ def main(named=()):
 
 
 if __name__ == '__main__':
-  command.run(main, define_flags, error_code=2, takes_files=True, least_files=0)
+  command.run(
+    main,
+    define_flags,
+    error_code=2,
+    takes_files=True,
+    least_files=0,
+    anywhere=True,
+  )

@@ -142,4 +142,11 @@ def check(path, train_ops=(), checkpoint=None):
 
 
 if __name__ == '__main__':
-  command.run(main, define_flags, error_code=2, takes_files=True, least_files=0)
+  command.run(
+    main,
+    define_flags,
+    error_code=2,
+    takes_files=True,
+    least_files=0,
+    anywhere=True,
+  )

@@ -10,6 +10,7 @@ stdout: file, class and probability, with tabs between. A file that cannot be
 used gets a line on stderr, and the exit code is 1.
 """
 
+import contextlib
 import csv
 import json
 import sys
@@ -93,10 +94,9 @@ def main(arguments):
   sys.stdout.reconfigure(errors='backslashreplace')
   sys.stdin.reconfigure(errors='surrogateescape')
   failed = False
-  with (
-    saved_model.Predictor(FLAGS.export_dir) as predictor,
-    picture_files.Reader() as reader,
-  ):
+  with contextlib.ExitStack() as stack:
+    predictor = stack.enter_context(saved_model.Predictor(FLAGS.export_dir))
+    reader = stack.enter_context(picture_files.Reader())
     writer = _WRITERS[FLAGS.format](sys.stdout)
 
     def answer(images):

@@ -18,6 +18,7 @@ epochs, JPEG q75 copy of CIFAR-10): 26.7% test accuracy before, 83.2% after;
 
 import contextlib
 import json
+import os
 import sys
 
 from absl import flags
@@ -54,16 +55,16 @@ def main(named=()):
   from graph_resnet9.doctor.measure import recalibration
   from graph_resnet9.doctor.measure import rewriting
   from graph_resnet9.doctor.measure import sessions
-  from graph_resnet9.inputs import dataset
-  from graph_resnet9.training import rebuilt
 
   chosen = paths.of_session(named, FLAGS.meta_graph, FLAGS.checkpoint)
   rewriting.check_out(FLAGS.out)
-  run = (
-    None
-    if chosen.asked or FLAGS.feed
-    else rebuilt.settings_of(chosen.checkpoint, FLAGS.data_dir)
-  )
+  run = None
+  flags_file = os.path.join(os.path.dirname(chosen.checkpoint), 'flags.txt')
+  if not (chosen.asked or FLAGS.feed) and os.path.lexists(flags_file):
+    from graph_resnet9.inputs import dataset
+    from graph_resnet9.training import rebuilt
+
+    run = rebuilt.settings_of(chosen.checkpoint, FLAGS.data_dir)
   with contextlib.ExitStack() as stack:
     opened = stack.enter_context(held.held(chosen.checkpoint, check=False))
     prefix = opened.files
@@ -99,4 +100,11 @@ def main(named=()):
 
 
 if __name__ == '__main__':
-  command.run(main, define_flags, error_code=2, takes_files=True, least_files=0)
+  command.run(
+    main,
+    define_flags,
+    error_code=2,
+    takes_files=True,
+    least_files=0,
+    anywhere=True,
+  )

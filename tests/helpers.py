@@ -15,8 +15,9 @@ from absl import flags
 from absl.testing import parameterized
 import numpy as np
 
-from graph_resnet9.cli import train_flags
-from graph_resnet9.inputs import dataset
+with contextlib.suppress(SystemExit):  # Python 3.7: for the doctor alone.
+  from graph_resnet9.cli import train_flags
+  from graph_resnet9.inputs import dataset
 
 # Lines for the end of pytest's output.
 SUMMARY = []
@@ -50,8 +51,9 @@ def parsed(define, *args, **values):
   return flag_values
 
 
-def settings(kind=train_flags.Train, **values):
-  """Settings of a class of cli.train_flags from flag values."""
+def settings(kind=None, **values):
+  """Settings of a class of cli.train_flags, or Train, from flag values."""
+  kind = kind or train_flags.Train
   return kind.read(parsed(kind.define, **values))
 
 
@@ -93,7 +95,7 @@ def built(towers=None, **values):
     return loop.build(run, data, towers=towers)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def finished_run():
   """(train_dir, exit code, lines of stdout) of a tiny run; do not change it.
 

@@ -1,5 +1,7 @@
 """Which checkpoint of a directory to use."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 from typing import NamedTuple

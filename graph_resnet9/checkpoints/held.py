@@ -1,5 +1,7 @@
 """A checkpoint that stays while it is read, although a training deletes it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 import contextlib
 import glob

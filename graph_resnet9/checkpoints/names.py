@@ -1,5 +1,7 @@
 """The files of checkpoints in a train_dir, by their names."""
 
+from __future__ import annotations
+
 import os
 import re
 import shutil

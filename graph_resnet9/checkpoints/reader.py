@@ -1,5 +1,7 @@
 """Checkpoints read from end to end: whether one is whole, and what it holds."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 import contextlib
 import glob

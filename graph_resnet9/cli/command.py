@@ -17,6 +17,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
+from graph_resnet9.cli import requirements
 from graph_resnet9.cli import usage
 from graph_resnet9.errors import UserError
 
@@ -32,6 +33,7 @@ def run(
   check=None,
   first=(),
   settings=None,
+  anywhere=False,
 ):
   """Defines flags, parses them, calls main and exits with what it returns.
 
@@ -49,7 +51,10 @@ def run(
       TensorFlow is loaded.
     first: names of the flags that --help shows first.
     settings: class of settings by whose groups --help shows the others.
+    anywhere: Python bool; the command runs on TensorFlow 1.15, too.
   """
+  if not anywhere:
+    requirements.check()
   name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
   _open_streams()
   if sys.flags.optimize > 1:

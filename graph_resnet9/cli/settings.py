@@ -20,6 +20,10 @@ from typing import TypeVar
 
 from absl import flags
 
+from graph_resnet9.cli import requirements
+
+requirements.check()  # Before classes that Python 3.7 cannot make.
+
 # What TensorFlow's integers hold; a bound for numbers that need no other one.
 MAX_INT = 2**31 - 1
 

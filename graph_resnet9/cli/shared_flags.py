@@ -2,8 +2,6 @@
 
 from absl import flags
 
-from graph_resnet9.cli.settings import MAX_INT
-
 flags.disclaim_key_flags()  # They are the command's: its --help lists them.
 
 
@@ -56,7 +54,6 @@ def define_training_graph(flag_values: flags.FlagValues, batches: int) -> None:
     batches,
     'Batches to run, if the input has so many.',
     2,
-    MAX_INT,
     flag_values=flag_values,
   )
   flags.DEFINE_string(

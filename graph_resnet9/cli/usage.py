@@ -1,12 +1,16 @@
 """What --help prints: the flags that matter first, the others in groups."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 import dataclasses
 import textwrap
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from graph_resnet9.cli import settings
+if TYPE_CHECKING:
+  from graph_resnet9.cli import settings
 
 _WIDTH = 79
 

@@ -190,8 +190,18 @@ def phase(runnable, by_batch):
     by_batch: bool, whether that is the statistics of the batch.
   """
   feed = {}
+  view = runnable.anatomy.view
   for site in _choosing(runnable):
-    for source in phase_sources(site):
+    sources = phase_sources(site)
+    if sources[:1] and sources[0].node.op == 'ReadVariableOp':
+      # A variable is read anew for each use.
+      handle = sources[0].node.inputs[0].node
+      sources = [
+        graph_view.Tensor(node, 0)
+        for node in view.consumers[handle]
+        if node.op == 'ReadVariableOp'
+      ]
+    for source in sources:
       tensor = tensor_of(runnable.graph, source)
       if tensor is not None:
         feed[tensor] = site.choice.value == by_batch
@@ -225,10 +235,21 @@ def phase_sources(site):
   """
   if site.decided is not None and not fed_choice(site):
     return []
-  predicate = site.choice.predicate
-  if predicate.node.op == '_Arg':
-    predicate = graph_view.outside(predicate)
-  return fed_choice(site) or [predicate]
+  return fed_choice(site) or [_read_of(site.choice.predicate)]
+
+
+def _read_of(predicate):
+  """The first tensor on the way to a predicate that can be fed.
+
+  Not a copy of it: tf.cond makes one for its switches and none for its pivots.
+  """
+  tensor = predicate
+  while (
+    tensor.node.op in ('Identity', '_Arg')
+    and tensor.node.inputs[0].node.op not in graph_view.VARIABLE_OPS
+  ):
+    tensor = tensor.node.inputs[0]
+  return tensor
 
 
 def fed_choice(site):
