@@ -128,9 +128,11 @@ def check(path, train_ops=(), checkpoint=None):
   try:
     report = rules.lint_meta_graph(meta_graph, train_ops, prefix)
   except UserError as e:
-    # What is wrong with a flag says so itself.
-    named = '' if str(e).startswith('--') else files.graph + ': '
-    raise UserError('%s%s' % (named, e)) from None
+    # What is wrong with a flag says so itself. Names of ops may be anything.
+    line = ' '.join(str(e).split())[:1000]
+    raise UserError(
+      line if line.startswith('--') else '%s: %s' % (files.graph, line)
+    ) from None
   if form in ('GraphDef', 'event file'):
     report = report._replace(
       notes=(

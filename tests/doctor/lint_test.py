@@ -215,6 +215,68 @@ class LintTest(absltest.TestCase):
     with self.assertRaisesRegex(UserError, 'damaged graph: .*99'):
       rules.lint_meta_graph(meta_graph)
 
+  def test_an_op_without_its_inputs_is_named(self):
+    with tf.Graph().as_default() as graph:
+      training_graph()
+      whole = tf.train.export_meta_graph(graph=graph)
+    for op in ('AssignSubVariableOp', 'Rsqrt', 'Mean', 'FusedBatchNormV3'):
+      meta_graph = tf.MetaGraphDef()
+      meta_graph.CopyFrom(whole)
+      for node in meta_graph.graph_def.node[:1]:
+        node.op = op
+        del node.input[:]
+      with self.assertRaisesRegex(
+        UserError, 'damaged graph: .*0 inputs; ' + op
+      ):
+        rules.lint_meta_graph(meta_graph)
+
+  def test_a_defect_of_a_rule_is_one_line(self):
+    with tf.Graph().as_default() as graph:
+      training_graph()
+      meta_graph = tf.train.export_meta_graph(graph=graph)
+    with absltest.mock.patch.object(
+      rules.running, 'several', side_effect=IndexError('of a rule')
+    ):
+      with self.assertRaisesRegex(
+        UserError, 'defect of the check .IndexError: of a rule'
+      ):
+        rules.lint_meta_graph(meta_graph)
+
+  def test_a_live_graph_knows_which_lines_made_it(self):
+    with tf.Graph().as_default() as graph:
+      training_graph(run_updates=False)
+      (finding,) = rules.lint_graph(graph).findings
+    (place,) = finding.places
+    name, _, line = place.rpartition(':')
+    self.assertEndsWith(name, 'tests/doctor/lint_test.py')
+    with open(__file__) as f:
+      self.assertIn(
+        'tf.layers.batch_normalization', f.read().splitlines()[int(line) - 1]
+      )
+    self.assertIn('  made at: ' + place, str(finding))
+
+  def test_a_mend_in_a_loop_is_one_that_works_there(self):
+    for case in corpus_phases.cases():
+      if case.name == 'updates_not_run/in_cell/layers_plain':
+        with tf.Graph().as_default() as graph:
+          case.build()
+          (finding,) = rules.lint_graph(graph).findings
+        self.assertIn('in the body of the loop', finding.cure)
+        return
+    self.fail('no such case')
+
+  def test_ops_that_open_files_or_run_code_are_named(self):
+    with tf.Graph().as_default() as graph:
+      training_graph()
+      self.assertEmpty(rules.lint_graph(graph).notes)
+      tf.read_file('/etc/passwd', name='reads')
+      tf.py_func(lambda: 1, [], tf.int64, name='calls')
+      report = rules.lint_graph(graph)
+    self.assertLen(report.notes, 2)
+    self.assertIn('calls', report.notes[0])
+    self.assertIn('reads (ReadFile)', report.notes[1])
+    self.assertIn('note: when run, ops', str(report))
+
   def test_an_op_that_is_not_registered_does_not_matter(self):
     with tf.Graph().as_default() as graph:
       training_graph(run_updates=False)
@@ -278,6 +340,16 @@ class HookTest(absltest.TestCase):
   def test_a_healthy_graph_is_not_talked_about(self):
     with self.assertNoLogs('absl', 'WARNING'):
       self.run_one_step(lint_hook.LintHook())
+
+  def test_a_defect_of_the_check_is_one_warning(self):
+    with absltest.mock.patch.object(
+      rules, 'lint', side_effect=KeyError('of a rule')
+    ):
+      for hook in (lint_hook.LintHook(), lint_hook.LintHook((), True)):
+        with self.assertLogs('absl', 'WARNING') as logs:
+          self.run_one_step(hook)
+        self.assertLen(logs.output, 1)
+        self.assertIn('the graph was not checked', logs.output[0])
 
   def test_errors_can_stop_the_training(self):
     with self.assertRaisesRegex(ValueError, 'updates-not-run'):
