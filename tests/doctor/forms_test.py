@@ -265,5 +265,54 @@ class FormsTest(parameterized.TestCase):
     )
 
 
+class NothingRunsTest(absltest.TestCase):
+  """Graphs that TensorFlow's own inference of shapes would fall for."""
+
+  def refuse(self, graph_def, pattern):
+    path = os.path.join(self.create_tempdir().full_path, 'graph.pb')
+    with open(path, 'wb') as f:
+      f.write(graph_def.SerializeToString())
+    with self.assertRaisesRegex(UserError, pattern):
+      lint.check(path)
+
+  def test_files_that_a_graph_names_are_not_opened(self):
+    pipe = os.path.join(self.create_tempdir().full_path, 'pipe')
+    os.mkfifo(pipe)  # Who opens it waits for ever.
+    with tf.Graph().as_default() as graph:
+      size = tf.decode_raw(tf.read_file(pipe), tf.int32)
+      tf.fill(size, 1.0)
+    self.refuse(graph.as_graph_def(), 'no batch normalisation')
+
+  def test_constants_take_no_more_than_their_bytes(self):
+    with tf.Graph().as_default() as graph:
+      x = tf.placeholder(tf.float32, [4, 3])
+      tf.sqrt(tf.constant(1.0) + tf.reduce_mean(x, 0))
+    graph_def = graph.as_graph_def()
+    for node in graph_def.node:
+      if node.op == 'Const':
+        shape = node.attr['value'].tensor.tensor_shape
+        shape.ClearField('dim')
+        shape.dim.add(size=3 << 30)
+    self.refuse(graph_def, 'no batch normalisation')
+    for node in graph_def.node:
+      if node.attr['value'].tensor.float_val:
+        node.attr['value'].tensor.float_val.append(1.0)
+    self.refuse(graph_def, 'damaged graph: .*3221225472 values')
+
+  def test_functions_that_call_functions(self):
+    for names, pattern in (
+      (['f'], 'damaged|unfold'),
+      ('abcdefghijklmnopqrstu', 'unfold to'),
+    ):
+      graph_def = tf.GraphDef()
+      for name, callee in zip(names, [*names[1:], names[0]]):
+        function = graph_def.library.function.add()
+        function.signature.name = name
+        for k in range(2):
+          function.node_def.add(name='n%d' % k, op=callee)
+      graph_def.node.add(name='call', op=names[0])
+      self.refuse(graph_def, pattern)
+
+
 if __name__ == '__main__':
   absltest.main()

@@ -226,7 +226,7 @@ class LintTest(absltest.TestCase):
         node.op = op
         del node.input[:]
       with self.assertRaisesRegex(
-        UserError, 'damaged graph: .*0 inputs; ' + op
+        UserError, 'damaged graph: .*%s takes .* and has 0' % op
       ):
         rules.lint_meta_graph(meta_graph)
 
