@@ -278,10 +278,19 @@ class NothingRunsTest(absltest.TestCase):
   def test_files_that_a_graph_names_are_not_opened(self):
     pipe = os.path.join(self.create_tempdir().full_path, 'pipe')
     os.mkfifo(pipe)  # Who opens it waits for ever.
-    with tf.Graph().as_default() as graph:
-      size = tf.decode_raw(tf.read_file(pipe), tf.int32)
-      tf.fill(size, 1.0)
-    self.refuse(graph.as_graph_def(), 'no batch normalisation')
+    graph_def = tf.GraphDef()
+    for name, op, inputs in (
+      ('path', 'Const', []),
+      ('bytes', 'ReadFile', ['path']),
+      ('size', 'DecodeRaw', ['bytes']),
+      ('value', 'Const', []),
+      ('fill', 'Fill', ['size', 'value']),
+    ):
+      graph_def.node.add(name=name, op=op, input=inputs)
+    graph_def.node[0].attr['value'].tensor.CopyFrom(tf.make_tensor_proto(pipe))
+    graph_def.node[2].attr['out_type'].type = tf.int32.as_datatype_enum
+    graph_def.node[3].attr['value'].tensor.CopyFrom(tf.make_tensor_proto(1.0))
+    self.refuse(graph_def, 'no batch normalisation')
 
   def test_constants_take_no_more_than_their_bytes(self):
     with tf.Graph().as_default() as graph:
