@@ -58,7 +58,15 @@ class ErasTest(absltest.TestCase):
       tuple(archive.name.split('-')[1].split('.')[:2]) for archive in ARCHIVES
     }
     self.assertContainsSubset(
-      {('1', '3'), ('1', '4'), ('1', '12'), ('1', '15')}, versions
+      {
+        ('1', '3'),
+        ('1', '4'),
+        ('1', '8'),
+        ('1', '12'),
+        ('1', '15'),
+        ('2', '1'),
+      },
+      versions,
     )
 
   def test_every_case_is_in_an_archive(self):
