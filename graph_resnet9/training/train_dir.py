@@ -19,6 +19,7 @@ from graph_resnet9.cli.settings import flag_text
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import dataset
 from graph_resnet9.model import winograd
+from graph_resnet9.training import conditions
 from graph_resnet9.training import rows
 
 LOCK = 'train.lock'
@@ -54,7 +55,8 @@ class Run(NamedTuple):
       )
     choose.adopt(folder, self.checkpoint)
     files.write(
-      os.path.join(folder, flagfile.NAME), flagfile.text(self.settings)
+      os.path.join(folder, flagfile.NAME),
+      flagfile.text(self.settings) + conditions.line(),
     )
 
 
@@ -91,6 +93,7 @@ def opened(
     saved = flagfile.read(train_dir) if prefix else None
     if saved:
       _check_flags(saved, settings)
+      _warn_of_other_bits(settings)
     elif prefix:
       logging.warning(
         '%s: not there; that the run had the same flags as this is taken for '
@@ -118,6 +121,20 @@ def _resolved(settings, source):
       classes=classes,
     ),
   )
+
+
+def _warn_of_other_bits(settings):
+  """Says where a run that promises the bits of an unbroken one cannot."""
+  before = conditions.saved(os.path.join(settings.train_dir, flagfile.NAME))
+  here = conditions.here()
+  if settings.batches.shuffle == 'epoch' and before not in (None, here):
+    logging.warning(
+      '--train_dir=%s: the run so far had %s; here it is %s. It goes on, but '
+      'not bit for bit as it would have there',
+      settings.train_dir,
+      before,
+      here,
+    )
 
 
 def _check_flags(saved, settings):

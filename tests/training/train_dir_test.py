@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from unittest import mock
@@ -59,7 +60,7 @@ class TrainDirTest(absltest.TestCase):
       train_dir=str(self.dir), **{**helpers.TINY, 'data_dir': 'a\n--width=8'}
     )
     with self.assertRaisesRegex(UserError, '--data_dir=.*one line'):
-      with train_dir.opened(settings, 'synthetic'):
+      with train_dir.opened(settings, dataset.find('synthetic')):
         pass
 
   def test_planted_lock_is_not_followed(self):
@@ -147,6 +148,17 @@ class TrainDirTest(absltest.TestCase):
         self.assertEqual(conv_of(saved), expected)
         self.assertEqual(conv_of(saved, conv='winograd'), 'winograd')
         self.assertEqual(conv_of(saved, conv='direct'), 'direct')
+
+  def test_resume_under_other_conditions_says_that_bits_will_differ(self):
+    shutil.copytree(helpers.finished_run()[0], self.dir, dirs_exist_ok=True)
+    with self.assertNoLogs('absl', 'WARNING'), self.opened():
+      pass
+    other = mock.patch.dict(os.environ, TF_NUM_INTRAOP_THREADS='7')
+    with other, self.assertLogs('absl', 'WARNING') as logs, self.opened():
+      pass
+    self.assertLen(logs.output, 1)
+    self.assertIn('TF_NUM_INTRAOP_THREADS=7', logs.output[0])
+    self.assertIn('not bit for bit', logs.output[0])
 
   def test_settings_are_those_of_here_and_now(self):
     settings = helpers.settings(
