@@ -221,6 +221,8 @@ def _check_owners(flag, path):
   written there is then his to read, to change and to lead elsewhere.
   """
   for folder in (os.path.abspath(path), os.path.realpath(path)):
+    if not os.path.lexists(folder):
+      continue  # Below a place of /proc that only looks like a link.
     while folder != os.path.dirname(folder):
       parent = os.stat(os.path.dirname(folder))
       owner = os.lstat(folder).st_uid

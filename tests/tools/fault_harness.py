@@ -270,7 +270,7 @@ def stopped_run(train_dir, stops, moments):
       code,
       stderr,
     )
-    expect(len(stderr.splitlines()) <= 1, 'stderr:', stderr)
+    expect(len(stderr.splitlines()) <= 2, 'stderr:', stderr)
     if code == 128 + number:  # It has saved, and says so.
       expect('same command resumes' in stderr, stderr)
     if train_dir.exists():
@@ -498,7 +498,7 @@ def read_only(scratch, moments):
   target = folder if moments.randrange(2) else folder / 'below'
   done = run(target, prefix=prefix, **TINY)
   os.chmod(folder, 0o755)
-  expect_refused(done, '--train_dir=%s' % target, 'ermission')
+  expect_refused(done, '--train_dir=%s' % target, 'not writable')
   expect(sorted(os.listdir(folder)) == content, os.listdir(folder))
 
 
@@ -794,7 +794,7 @@ def signal_in_evaluation(scratch, moments):
       code == -number
       and not stderr
       or code == 128 + number
-      and len(stderr.splitlines()) == 1,
+      and len(stderr.splitlines()) in (1, 2),  # Answered, then saved.
       code,
       stderr,
     )
