@@ -45,7 +45,7 @@ def prefix_of(path: str) -> str:
         % (path, _instead(path))
       )
     return prefix
-  prefix = path.removesuffix('.index')
+  prefix = path[: -len('.index')] if path.endswith('.index') else path
   if not os.path.exists(prefix + '.index'):
     later = names.after(prefix)
     if later:
@@ -63,7 +63,7 @@ def prefix_of(path: str) -> str:
 def _instead(folder: str) -> str:
   """What to give where a directory has checkpoints, but no state file."""
   others = sorted(
-    name.removesuffix('.index')
+    name[: -len('.index')]
     for name in os.listdir(folder)
     if name.endswith('.index')
   )
