@@ -239,7 +239,7 @@ class PicturesTest(parameterized.TestCase):
     for contents in (b'text\n' * 9, b'GIF89a' + bytes(99), b'\x89PNG\r\n\x1a'):
       self.refuses(contents, 'neither PNG nor JPEG')
     for path, expected in (
-      (str(self.path.parent), 'Is a directory'),
+      (str(self.path.parent), 'a folder without PNG or JPEG files'),
       (str(self.path) + '/x', 'Not a directory'),
       ('/no/such.png', 'No such file'),
       ('a\0b', 'null'),
