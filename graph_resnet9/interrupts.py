@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 import tensorflow.compat.v1 as tf
@@ -49,10 +50,14 @@ class StopOnSignal(tf.train.SessionRunHook):
   SIGHUP. In a session it belongs behind the hooks that evaluate and save.
 
   signal: number of the signal that came, or None.
+  heard: (that number, time.monotonic() when it came), known while a step still
+    goes on; or None.
   """
 
   def __init__(self) -> None:
     self.signal: int | None = None
+    self.heard: tuple[int, float] | None = None
+    self._coord: tf.train.Coordinator | None = None
     self._error: Exception | None = None
     self._before: dict[int, Any] = {}
     self._pipe: int | None = None
@@ -63,6 +68,15 @@ class StopOnSignal(tf.train.SessionRunHook):
   def fail(self, error: Exception) -> None:
     """Ends the session as a signal does; raises the error when all is saved."""
     self._error = self._error or error
+
+  def cut(self) -> None:
+    """Ends a step that waits in a queue, for other processes; for any thread.
+
+    The session closes its queues, the step ends as at the end of the data, and
+    the hooks' end() runs.
+    """
+    if self._coord:
+      self._coord.request_stop()
 
   def listen(self) -> None:
     """Takes the signals from now on; a session calls it by itself."""
@@ -87,6 +101,7 @@ class StopOnSignal(tf.train.SessionRunHook):
           continue
         if number not in heard:
           heard.add(number)
+          self.heard = self.heard or (number, time.monotonic())
           with contextlib.suppress(OSError):  # The terminal may be gone.
             tqdm.tqdm.write(
               '%s: stopping after this step; again to stop now' % name(number),
@@ -102,7 +117,8 @@ class StopOnSignal(tf.train.SessionRunHook):
     signal.signal(number, self._before[number])
 
   def after_create_session(self, session, coord):
-    del session, coord
+    del session
+    self._coord = coord
     self.listen()
 
   def after_run(self, run_context, run_values):

@@ -29,7 +29,8 @@ def start_server(task: tasks.Task) -> tf.train.Server:
   """Starts the server of this process in a thread of TensorFlow's.
 
   Raises:
-    UserError: its port is taken, or other machines cannot be kept away.
+    UserError: its port is taken, or another process answers at its address,
+      or other machines cannot be kept away.
   """
   host, port = task.hosts[task.index].rsplit(':', 1)
   if task.bind == 'loopback' and not sockets.is_loopback(host):
@@ -37,6 +38,12 @@ def start_server(task: tasks.Task) -> tf.train.Server:
       '%s:%s: other machines reach this process with --bind=all only; '
       "TensorFlow's servers know no authentication, so in a private network "
       'only' % (host, port)
+    )
+  if sockets.answers('%s:%s' % (host, port)):
+    raise UserError(
+      '%s:%s: a server answers there already; is %s %d started twice, or on '
+      'another machine than its address says?'
+      % (host, port, task.job, task.index)
     )
   # The variables belong into memory: a GPU here is for the worker.
   config = tf.ConfigProto(device_count={'GPU': 0} if task.job == 'ps' else {})

@@ -1,4 +1,4 @@
-"""TCP without TensorFlow: who answers, and who may call."""
+"""TCP and HTTP/2 without TensorFlow: who answers, and who may call."""
 
 from collections.abc import Iterator
 import contextlib
@@ -12,21 +12,38 @@ from graph_resnet9.errors import UserError
 _TIMEOUT_SECS = 2
 
 
+# A client of HTTP/2, which gRPC speaks, begins so: fixed lines and a frame of
+# its settings, here none. The server answers with its own.
+_HELLO = b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n' + b'\0\0\0\4\0\0\0\0\0'
+_HEAD_BYTES, _SETTINGS = 9, 4
+
+
 def answers(host: str) -> bool:
-  """Whether something listens at HOST:PORT."""
+  """Whether a gRPC server at HOST:PORT takes calls.
+
+  Of a process that is frozen the kernel goes on to accept connections, so that
+  a connection alone tells nothing.
+  """
   name, port = host.rsplit(':', 1)
   try:
-    socket.create_connection((name, int(port)), _TIMEOUT_SECS).close()
-    return True
+    with socket.create_connection((name, int(port)), _TIMEOUT_SECS) as server:
+      server.sendall(_HELLO)
+      head = b''
+      while len(head) < _HEAD_BYTES:
+        part = server.recv(_HEAD_BYTES - len(head))
+        if not part:
+          return False
+        head += part
   except (OSError, UnicodeError):  # A name that DNS cannot hold.
     return False
+  return head[3] == _SETTINGS  # The kind of the frame.
 
 
 def silent(host: str, secs: float) -> str:
   """What to say of a host that has not answered for too long."""
   return (
-    '%s: has not answered for %g s (--wait_secs); is it running, and is '
-    'its address the same for every process?' % (host, secs)
+    '%s: has not answered for %g s (--wait_secs); is it running, and not '
+    'stopped, and is its address the same for every process?' % (host, secs)
   )
 
 

@@ -133,7 +133,13 @@ def _tf_config(environment):
         )
     if index < 0:
       raise ValueError('the index is %d' % index)
-  except (ValueError, TypeError, KeyError, AttributeError) as e:
+  except (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,  # Brackets by the thousand.
+  ) as e:
     raise UserError(
       'TF_CONFIG: expected {"cluster": {"ps": [HOST:PORT, ...], '
       '"worker": [...]}, "task": {"type": "worker", "index": 0}}'

@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import interrupts
 from graph_resnet9.cli import train_flags
+from graph_resnet9.cluster import agreement
 from graph_resnet9.cluster import servers
 from graph_resnet9.cluster import synchronous
 from graph_resnet9.cluster import tasks
@@ -88,7 +89,7 @@ def _lead(settings, task, data, more_hooks):
         flush=True,
       )
       with (
-        watchdog.watch(task),
+        watchdog.watch(task, stop, run.not_saved),
         tf.train.MonitoredTrainingSession(
           master=server.target,
           checkpoint_dir=run.settings.train_dir,
@@ -96,6 +97,7 @@ def _lead(settings, task, data, more_hooks):
             saver=saver, local_init_feed_dict={**step.feed, **test.feed}
           ),
           hooks=[
+            agreement.Announce(run.settings, task, server),
             *sync_hooks,
             *hooks.of_a_training(run.settings, step, test, saver, stop),
             *more_hooks,
@@ -115,10 +117,13 @@ def _lead(settings, task, data, more_hooks):
 
 
 def _follow(settings, task, data):
-  """Another worker: its session waits for the chief's variables."""
+  """Another worker: waits for the chief's recipe, and for its variables."""
   stop, chief_ended = interrupts.StopOnSignal(), servers.StopAfterChief()
+  settings = train_dir.resolved(settings, data.source)
   server = servers.start_server(task)
   servers.wait_for(task)
+  with watchdog.watch(task, stop):
+    same_recipe = agreement.SameRecipe(settings, task, server)
   with (
     servers.joined(task, server),
     tf.Graph().as_default(),
@@ -127,12 +132,19 @@ def _follow(settings, task, data):
     step, sync_hooks = build(settings, task, data, restored=True)
     count = hooks.StepCount(step.step)
     with (
-      watchdog.watch(task),
+      watchdog.watch(task, stop),
       servers.session(
         task,
         server,
         tf.train.Scaffold(local_init_feed_dict=step.feed),
-        [*sync_hooks, count, hooks.StopAtStep(step), chief_ended, stop],
+        [
+          same_recipe,
+          *sync_hooks,
+          count,
+          hooks.StopAtStep(step),
+          chief_ended,
+          stop,
+        ],
       ) as session,
     ):
       print(

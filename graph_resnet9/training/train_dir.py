@@ -15,7 +15,6 @@ from graph_resnet9.checkpoints import choose
 from graph_resnet9.checkpoints import reader
 from graph_resnet9.cli import flagfile
 from graph_resnet9.cli import train_flags
-from graph_resnet9.cli.settings import flag_text
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import dataset
 from graph_resnet9.model import winograd
@@ -59,6 +58,12 @@ class Run(NamedTuple):
       flagfile.text(self.settings) + conditions.line(),
     )
 
+  def not_saved(self) -> str:
+    """What to say behind why a training ends that could not save."""
+    return '; not saved since %s; the same command resumes' % choose.newest(
+      self.settings.train_dir
+    )
+
 
 @contextlib.contextmanager
 def opened(
@@ -77,7 +82,7 @@ def opened(
     UserError: another training uses it, or it holds another run, or traces of
       one without a checkpoint that could be read.
   """
-  settings = _resolved(settings, source)
+  settings = resolved(settings, source)
   train_dir = settings.train_dir
   files.check_literal('--train_dir', train_dir)
   files.check_line('--data_dir', settings.data.data_dir)
@@ -107,8 +112,15 @@ def opened(
     )
 
 
-def _resolved(settings, source):
-  """The settings for flags.txt: what they meant here and now."""
+def resolved(
+  settings: train_flags.Train, source: dataset.Source
+) -> train_flags.Train:
+  """The settings for flags.txt: what they meant here and now.
+
+  Args:
+    settings: as they were given.
+    source: the data set that was found.
+  """
   classes = settings.data.classes
   if source.name == 'folder':
     classes = ','.join(source.class_names)
@@ -139,14 +151,12 @@ def _warn_of_other_bits(settings):
 
 def _check_flags(saved, settings):
   """Raises UserError if flags.txt is of a run with other flags."""
-  old, new = saved.flat(), settings.flat()
-  for name in new:
-    if name not in train_flags.SESSION_FLAGS and new[name] != old[name]:
-      raise UserError(
-        '--train_dir=%s: holds a run with --%s=%s, not %s; give the same '
-        'flags to resume it, or another --train_dir'
-        % (settings.train_dir, name, flag_text(old[name]), flag_text(new[name]))
-      )
+  for name, old, new in flagfile.differing(saved, settings):
+    raise UserError(
+      '--train_dir=%s: holds a run with --%s=%s, not %s; give the same '
+      'flags to resume it, or another --train_dir'
+      % (settings.train_dir, name, old, new)
+    )
 
 
 def conv_of(

@@ -16,6 +16,7 @@ import time
 
 from absl.testing import absltest
 from absl.testing import parameterized
+import tensorflow.compat.v1 as tf
 
 from graph_resnet9.checkpoints import choose
 from graph_resnet9.cluster import sockets
@@ -37,16 +38,17 @@ def free_ports(count):
 
 
 class Cluster:
-  """Processes of one parameter server and workers; their output in files."""
+  """Processes of a cluster; their output in files."""
 
-  def __init__(self, folder, workers=2, **flags):
+  def __init__(self, folder, workers=2, servers=1, **flags):
     self.folder = pathlib.Path(folder)
     self.train_dir = self.folder / 'train'
-    self._hosts = ['127.0.0.1:%d' % port for port in free_ports(1 + workers)]
+    hosts = ['127.0.0.1:%d' % port for port in free_ports(servers + workers)]
+    self._hosts = dict(ps=hosts[:servers], worker=hosts[servers:])
     self._flags = {
       **helpers.TINY,
-      'ps_hosts': self._hosts[0],
-      'worker_hosts': ','.join(self._hosts[1:]),
+      'ps_hosts': ','.join(self._hosts['ps']),
+      'worker_hosts': ','.join(self._hosts['worker']),
       'train_dir': self.train_dir,
       'wait_secs': 120,
       **flags,
@@ -54,11 +56,13 @@ class Cluster:
     self._processes = {}
 
   def hosts(self, job):
-    return self._hosts[:1] if job == 'ps' else self._hosts[1:]
+    return self._hosts[job]
 
-  def start(self, job, index=0):
-    """Starts a process, or starts it again."""
-    arguments = helpers.arguments(**self._flags, job_name=job, task_index=index)
+  def start(self, job, index=0, **flags):
+    """Starts a process, or starts it again; with other flags if need be."""
+    arguments = helpers.arguments(
+      **{**self._flags, **flags}, job_name=job, task_index=index
+    )
     with (
       open(self._path(job, index, 'out'), 'a') as out,
       open(self._path(job, index, 'err'), 'a') as err,
@@ -76,6 +80,28 @@ class Cluster:
 
   def said(self, job, index=0, kind='out'):
     return self._path(job, index, kind).read_text()
+
+  def refused(self, job, index=0, **flags):
+    """What a process says that is started besides with other flags."""
+    done = subprocess.run(
+      [
+        sys.executable,
+        '-m',
+        'graph_resnet9.train',
+        *helpers.arguments(
+          **{**self._flags, **flags}, job_name=job, task_index=index
+        ),
+      ],
+      cwd=helpers.ROOT,
+      capture_output=True,
+      text=True,
+      check=False,
+      timeout=PATIENCE_SECS,
+      env=helpers.environment(),
+    )
+    if done.returncode != 1 or len(done.stderr.splitlines()) != 1:
+      raise AssertionError(done)
+    return done.stderr
 
   def signal(self, number, job, index=0):
     self._processes[job, index].send_signal(number)
@@ -217,15 +243,106 @@ class ClusterTest(parameterized.TestCase):
 
   def test_chief_that_never_begins_ends_the_wait(self):
     cluster = self.cluster(wait_secs=8)
-    name, port = cluster.hosts('worker')[0].split(':')
-    with socket.create_server((name, int(port))):
-      cluster.start('ps')
-      cluster.start('worker', 1)
-      self.assertEqual(cluster.code('worker', 1), 1)
+    ps, workers = cluster.hosts('ps'), cluster.hosts('worker')
+    chief = tf.train.Server({'ps': ps, 'worker': workers}, 'worker', 0)
+    cluster.start('ps')
+    cluster.start('worker', 1)
+    self.assertEqual(cluster.code('worker', 1), 1)
     self.assertRegex(
       cluster.said('worker', 1, 'err').splitlines()[-1],
-      'train: %s:%s: the chief has not initialised' % (name, port),
+      'train: %s: the chief has not begun for 8 s' % workers[0],
     )
+    del chief
+
+  def test_processes_that_do_not_belong_are_refused_and_nobody_is_harmed(self):
+    cluster = self.cluster(epochs=100000)
+    chief, other = cluster.hosts('worker')
+    cluster.start('ps')
+    cluster.start('worker', 0)
+    cluster.goes_on()
+    elsewhere = str(cluster.folder / 'elsewhere')
+    for expected, job, index, flags in (
+      (
+        '--lr_values=0.0,0.3,0.0: the chief, %s, has --lr_values=0.0,0.4,0.0;'
+        % chief,
+        'worker',
+        1,
+        dict(lr_values='0,0.3,0'),
+      ),
+      (
+        '--worker_hosts=%s,%s,127.0.0.1:1: the chief' % (chief, other),
+        'worker',
+        1,
+        dict(worker_hosts='%s,%s,127.0.0.1:1' % (chief, other)),
+      ),
+      ('is training in it', 'worker', 0, {}),
+      (
+        '%s: a server answers there already; is worker 0 started twice' % chief,
+        'worker',
+        0,
+        dict(train_dir=elsewhere),
+      ),
+      ('is ps 0 started twice', 'ps', 0, {}),
+    ):
+      with self.subTest(expected):
+        self.assertIn(expected, cluster.refused(job, index, **flags))
+    cluster.joins(1)
+
+  @parameterized.parameters(False, True)
+  def test_frozen_worker(self, signalled):
+    """A step of all waits for it: the chief saves, and ends."""
+    cluster = self.cluster(
+      sync=True,
+      epochs=100000,
+      save_secs=10**6,
+      train_examples=32 * 1000,  # No save at the end of an epoch.
+    )
+    cluster.start('ps')
+    cluster.start('worker', 0, wait_secs=120 if signalled else 30)
+    cluster.start('worker', 1)
+    cluster.wait_for(lambda: 'joined' in cluster.said('worker', 1))
+    time.sleep(5)
+    cluster.signal(signal.SIGSTOP, 'worker', 1)
+    if signalled:
+      time.sleep(2)
+      cluster.signal(signal.SIGTERM, 'worker', 0)
+      expected = 'train: stopped by SIGTERM, saved %s' % cluster.train_dir
+    else:
+      expected = 'train: %s: has not answered' % cluster.hosts('worker')[1]
+    self.assertEqual(cluster.code('worker', 0), 143 if signalled else 1)
+    self.assertStartsWith(
+      cluster.said('worker', 0, 'err').splitlines()[-1], expected
+    )
+    self.assertGreater(cluster.saved_step(), 0)
+    self.assertEqual(cluster.code('ps'), 0)
+
+  def test_frozen_parameter_server_ends_the_wait_by_name(self):
+    cluster = self.cluster(epochs=100000, wait_secs=8)
+    cluster.start('ps')
+    cluster.start('worker', 0)
+    cluster.goes_on()
+    cluster.signal(signal.SIGSTOP, 'ps')
+    self.assertEqual(cluster.code('worker', 0), 1)
+    self.assertRegex(
+      cluster.said('worker', 0, 'err').splitlines()[-1],
+      'train: %s: has not answered for 8 s .*; not saved since %s'
+      % (cluster.hosts('ps')[0], cluster.train_dir),
+    )
+
+  def test_one_of_two_parameter_servers_comes_back_empty(self):
+    cluster = self.cluster(servers=2, epochs=100000, save_secs=1)
+    for index in (0, 1):
+      cluster.start('ps', index)
+    cluster.start('worker', 0)
+    cluster.goes_on()
+    cluster.kill('ps', 1)
+    before, saved = len(cluster.said('worker')), cluster.saved_step()
+    cluster.start('ps', 1)
+    cluster.goes_on()
+    steps = [row.step for row in rows.read_rows(str(cluster.train_dir))]
+    self.assertEqual(steps, sorted(set(steps)))
+    self.assertGreater(cluster.saved_step(), saved)
+    self.assertNotIn('epoch', cluster.said('worker')[before:])
 
   def test_parameter_server_that_is_gone_ends_the_wait_by_name(self):
     cluster = self.cluster(epochs=100000, wait_secs=8)

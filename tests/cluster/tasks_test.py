@@ -1,7 +1,10 @@
 """Who is who in a cluster, and who may call."""
 
 import json
+import os
 import socket
+import threading
+import time
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -85,6 +88,7 @@ class TaskTest(parameterized.TestCase):
     '{"cluster": 3}',
     '{"cluster": {"ps": ["a:1"]}}',
     'garbage',
+    '[' * 2000,
     '{"cluster": {"ps": [1], "worker": ["b:2"]}, "task": {"type": "ps", '
     '"index": 0}}',
     '{"cluster": {"ps": ["a:1"], "worker": ["b:2"]}, "task": '
@@ -99,6 +103,8 @@ class TaskTest(parameterized.TestCase):
   @parameterized.parameters(
     (['a'], ['b:2'], 0),
     (['a:1'], ['b:0'], 0),
+    (['a:1'], ['b:99999'], 0),
+    (['a:1', 'a:1'], ['b:2'], 0),
     (['a:1'], ['b:2', 'b:2'], 0),
     (['x' * 64 + ':1'], ['b:2'], 0),
     ('a:1', ['b:2'], 0),
@@ -210,6 +216,54 @@ class SocketsTest(parameterized.TestCase):
           'worker', 0, ('127.0.0.1:1',), ('127.0.0.1:2',), False, 'all', 0.1
         )
       )
+
+  def test_task_that_is_started_twice(self):
+    with socket.create_server(('127.0.0.1', 0)) as free:
+      host = '127.0.0.1:%d' % free.getsockname()[1]
+    task = tasks.Task('ps', 0, (host,), ('127.0.0.1:1',), False, 'all', 1.0)
+    first = servers.start_server(task)
+    with self.assertRaisesRegex(UserError, '%s: .*ps 0 started twice' % host):
+      servers.start_server(task)
+    del first
+
+  def test_who_accepts_connections_but_is_no_server_does_not_answer(self):
+    for reply in (None, b'', b'HTTP/1.0 400 Bad Request\r\n\r\n'):
+      with socket.create_server(('127.0.0.1', 0)) as listening:
+
+        def serve(listening=listening, reply=reply):
+          connection, _ = listening.accept()
+          if reply is None:
+            time.sleep(2.5)  # As a process that is frozen.
+          else:
+            connection.sendall(reply)
+          connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        host = '127.0.0.1:%d' % listening.getsockname()[1]
+        self.assertFalse(sockets.answers(host), reply)
+        thread.join()
+
+  def test_questions_do_not_disturb_a_server(self):
+    with socket.create_server(('127.0.0.1', 0)) as free:
+      host = '127.0.0.1:%d' % free.getsockname()[1]
+    server = servers.start_server(
+      tasks.Task('ps', 0, (host,), ('127.0.0.1:1',), False, 'loopback', 1.0)
+    )
+    descriptors = len(os.listdir('/proc/self/fd'))
+    with tf.Graph().as_default(), tf.device('/job:ps/task:0'):
+      count = tf.get_variable('count', [], use_resource=True)
+      more = count.assign_add(1.0)
+      with tf.Session(
+        server.target, config=tf.ConfigProto(device_filters=['/job:ps'])
+      ) as session:
+        session.run(count.initializer)
+        begin, answered = session.run(count), 0
+        for i in range(200):
+          answered += sockets.answers(host)
+          self.assertEqual(session.run(more), begin + i + 1)
+    self.assertGreater(answered, 190)  # Two seconds may pass on a busy machine.
+    self.assertLess(len(os.listdir('/proc/self/fd')), descriptors + 20)
 
   def test_name_that_dns_cannot_hold_does_not_answer(self):
     self.assertFalse(sockets.answers('x' * 64 + ':1'))
