@@ -49,12 +49,14 @@ class StopOnSignal(tf.train.SessionRunHook):
   were not there, and so does one that was ignored before, as nohup ignores
   SIGHUP. In a session it belongs behind the hooks that evaluate and save.
 
+  answer: what the line says of the end.
   signal: number of the signal that came, or None.
   heard: (that number, time.monotonic() when it came), known while a step still
     goes on; or None.
   """
 
-  def __init__(self) -> None:
+  def __init__(self, answer: str = 'stopping after this step') -> None:
+    self._says = answer
     self.signal: int | None = None
     self.heard: tuple[int, float] | None = None
     self._coord: tf.train.Coordinator | None = None
@@ -104,7 +106,7 @@ class StopOnSignal(tf.train.SessionRunHook):
           self.heard = self.heard or (number, time.monotonic())
           with contextlib.suppress(OSError):  # The terminal may be gone.
             tqdm.tqdm.write(
-              '%s: stopping after this step; again to stop now' % name(number),
+              '%s: %s; again to stop now' % (name(number), self._says),
               file=sys.stderr,
             )
             sys.stderr.flush()

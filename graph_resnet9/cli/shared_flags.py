@@ -54,6 +54,7 @@ def define_training_graph(flag_values: flags.FlagValues, batches: int) -> None:
     batches,
     'Batches to run, if the input has so many.',
     2,
+    10**6,
     flag_values=flag_values,
   )
   flags.DEFINE_string(

@@ -216,7 +216,10 @@ def serve(task: tasks.Task) -> int:
   Raises:
     UserError: no worker has answered for wait_secs.
   """
-  stop = interrupts.StopOnSignal()
+  stop = interrupts.StopOnSignal(
+    'stopping when no worker needs the variables, in %d s at the latest'
+    % _SIGNAL_GRACE_SECS
+  )
   stop.listen()
   server = start_server(task)
   with tf.Graph().as_default():

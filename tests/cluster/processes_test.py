@@ -362,7 +362,11 @@ class ClusterTest(parameterized.TestCase):
     cluster.wait_for(lambda: sockets.answers(cluster.hosts('ps')[0]))
     cluster.signal(signal.SIGTERM, 'ps')
     self.assertEqual(cluster.code('ps'), 143)
-    self.assertEqual(cluster.said('ps', 0, 'err'), '')
+    self.assertEqual(
+      cluster.said('ps', 0, 'err'),
+      'SIGTERM: stopping when no worker needs the variables, in 8 s at the '
+      'latest; again to stop now\n',
+    )
 
   def test_chief_that_fails_ends_the_cluster(self):
     cluster = self.cluster(epochs=100000, lr_values='0,1e30', lr_epochs='0,1')

@@ -108,7 +108,8 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
       '--checkpoint=%s' % (self.served / 'variables' / 'variables'),
     )
     self.assertEqual((done.returncode, done.stderr), (0, ''))
-    self.assertStartsWith(done.stdout, '8 layers of batch normalisation')
+    self.assertStartsWith(done.stdout, '8 layers: 8 never by the batch')
+    self.assertEndsWith(done.stdout, 'errors: 0, warnings: 0\n')
 
   # predict.
 
@@ -231,7 +232,8 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
     }
     for name, contents in bad.items():
       (folder / name).write_bytes(contents)
-    paths = [folder / name for name in bad] + [folder, folder / 'no such.png']
+    empty = pathlib.Path(self.create_tempdir().full_path)
+    paths = [folder / name for name in bad] + [empty, folder / 'no such.png']
     done = self.predict(*paths, self.pictures / 'a b.png')
     self.assertEqual(done.returncode, 1)
     self.assertLen(done.stdout.splitlines(), 1)

@@ -4,6 +4,7 @@ Of each input half is a file whose bytes are damaged, half a graph whose nodes,
 attributes, functions and collections no longer fit together.
 """
 
+import functools
 import struct
 
 import tensorflow.compat.v1 as tf
@@ -24,6 +25,7 @@ _OPS = (
 _SIZES = (0, -1, -7, 1, 1 << 31, 1 << 40, (1 << 63) - 1, -(1 << 63))
 
 
+@functools.lru_cache(maxsize=None)
 def meta_graphs():
   """MetaGraphDefs of trainings: cond, functional If, a loop, a plain one."""
   found = []
@@ -34,6 +36,7 @@ def meta_graphs():
     (None, None, False, None),
   ):
     with tf.Graph().as_default() as graph:
+      tf.set_random_seed(1)
       if norm:
         corpus.case(
           '',
@@ -219,11 +222,15 @@ def formats(base, damaged):
 
   class Meta(Graph):
     name = 'model.meta'
-    encode = staticmethod(lambda graph: graph.SerializeToString())
+    encode = staticmethod(
+      lambda graph: graph.SerializeToString(deterministic=True)
+    )
 
   class GraphDef(Graph):
     name = 'frozen.pb'
-    encode = staticmethod(lambda graph: graph.graph_def.SerializeToString())
+    encode = staticmethod(
+      lambda graph: graph.graph_def.SerializeToString(deterministic=True)
+    )
 
   class Text(Graph):
     name = 'graph.pbtxt'
@@ -237,12 +244,16 @@ def formats(base, damaged):
     def encode(graph):
       records = (
         tf.Event(file_version='brain.Event:2'),
-        tf.Event(graph_def=graph.graph_def.SerializeToString()),
-        tf.Event(meta_graph_def=graph.SerializeToString()),
+        tf.Event(
+          graph_def=graph.graph_def.SerializeToString(deterministic=True)
+        ),
+        tf.Event(meta_graph_def=graph.SerializeToString(deterministic=True)),
       )
       return b''.join(
         struct.pack('<QI', len(data), 0) + data + bytes(4)
-        for data in (record.SerializeToString() for record in records)
+        for data in (
+          record.SerializeToString(deterministic=True) for record in records
+        )
       )
 
   class LintedModel(Graph):
@@ -253,7 +264,7 @@ def formats(base, damaged):
       model = saved_model_pb2.SavedModel(saved_model_schema_version=1)
       model.meta_graphs.add().CopyFrom(graph)
       model.meta_graphs[0].meta_info_def.tags.append('serve')
-      return model.SerializeToString()
+      return model.SerializeToString(deterministic=True)
 
   return {
     'graph .meta': Meta,

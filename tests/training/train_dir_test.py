@@ -48,7 +48,7 @@ class TrainDirTest(absltest.TestCase):
     for name in ('run?', 'run*', 'a[x]', 'a\\b', 'a\nb', 'a\udcff'):
       parent = self.dir
       self.dir = parent / name / 'run'
-      with self.subTest(name), self.assertRaises(UserError) as caught:
+      with self.subTest(ascii(name)), self.assertRaises(UserError) as caught:
         with self.opened():
           pass
       self.assertStartsWith(str(caught.exception), '--train_dir=')
