@@ -83,7 +83,7 @@ setuptools.setup(
     )
   ],
   extras_require={
-    'test': ['pytest>=7,<10', 'setuptools>=68'],
+    'test': ['pytest>=7,<10', 'pytest-xdist>=3,<4', 'setuptools>=68'],
     'bench': ['torch>=2.4', 'jax>=0.4.30'],
     'docs': ['ipykernel>=6', 'nbclient>=0.8', 'nbformat>=5.7'],
     'gpu': ['tensorflow[and-cuda]>=2.18,<2.22'],

@@ -23,6 +23,16 @@ def pytest_configure(config):
     config.addinivalue_line('filterwarnings', line)
 
 
+def pytest_sessionfinish(session):
+  if hasattr(session.config, 'workeroutput'):  # A process of pytest-xdist.
+    session.config.workeroutput['summary'] = helpers.SUMMARY
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+  helpers.SUMMARY.extend(getattr(node, 'workeroutput', {}).get('summary', []))
+
+
 def pytest_terminal_summary(terminalreporter):
   for line in helpers.SUMMARY:
     terminalreporter.write_line(line)

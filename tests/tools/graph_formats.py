@@ -25,7 +25,7 @@ _OPS = (
 _SIZES = (0, -1, -7, 1, 1 << 31, 1 << 40, (1 << 63) - 1, -(1 << 63))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def meta_graphs():
   """MetaGraphDefs of trainings: cond, functional If, a loop, a plain one."""
   found = []

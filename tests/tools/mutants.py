@@ -36,7 +36,7 @@ WIDER = {
   'training': (
     'evaluation/evaluate_test.py',
     'checkpoints',
-    'cluster/task_test.py',
+    'cluster/tasks_test.py',
   ),
   'doctor': (),
 }
