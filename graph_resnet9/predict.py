@@ -7,7 +7,9 @@ PNG and JPEG files of any size: the largest square in the middle, scaled to
 32x32, on white where it is transparent. A folder stands for the pictures in and
 below it, - for a list on standard input, a name a line. A line a picture on
 stdout: file, class and probability, with tabs between. A file that cannot be
-used gets a line on stderr, and the exit code is 1.
+used gets a line on stderr, and the exit code is 1. To load a SavedModel runs
+what its graph says, reading and writing of files included: only those of people
+you trust.
 """
 
 import contextlib

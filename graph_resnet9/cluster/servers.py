@@ -30,7 +30,7 @@ def start_server(task: tasks.Task) -> tf.train.Server:
 
   Raises:
     UserError: its port is taken, or another process answers at its address,
-      or other machines cannot be kept away.
+      or two hosts have one, or other machines cannot be kept away.
   """
   host, port = task.hosts[task.index].rsplit(':', 1)
   if task.bind == 'loopback' and not sockets.is_loopback(host):
@@ -38,6 +38,11 @@ def start_server(task: tasks.Task) -> tf.train.Server:
       '%s:%s: other machines reach this process with --bind=all only; '
       "TensorFlow's servers know no authentication, so in a private network "
       'only' % (host, port)
+    )
+  twins = sockets.twins(task.ps + task.workers)
+  if twins:
+    raise UserError(
+      '--ps_hosts, --worker_hosts: %s and %s are one address' % twins
     )
   if sockets.answers('%s:%s' % (host, port)):
     raise UserError(

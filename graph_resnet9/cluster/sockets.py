@@ -1,5 +1,6 @@
 """TCP and HTTP/2 without TensorFlow: who answers, and who may call."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import ipaddress
@@ -37,6 +38,27 @@ def answers(host: str) -> bool:
   except (OSError, UnicodeError):  # A name that DNS cannot hold.
     return False
   return head[3] == _SETTINGS  # The kind of the frame.
+
+
+def twins(hosts: Iterable[str]) -> tuple[str, str] | None:
+  """Two of HOST:PORT, ... that are one address, if there are any."""
+  seen: dict[tuple, str] = {}
+  for host in hosts:
+    name, port = host.rsplit(':', 1)
+    try:
+      found = {
+        address[:2]
+        for *_, address in socket.getaddrinfo(
+          name, int(port), type=socket.SOCK_STREAM
+        )
+      }
+    except (OSError, UnicodeError):
+      continue  # Nobody knows it yet.
+    for address in found:
+      if address in seen:
+        return seen[address], host
+    seen.update(dict.fromkeys(found, host))
+  return None
 
 
 def silent(host: str, secs: float) -> str:

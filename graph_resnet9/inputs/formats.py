@@ -44,6 +44,8 @@ MAX_HEADERS_BYTES = 1 << 20
 MAX_ARCHIVE_BYTES = 1 << 30
 MAX_PACKED_BYTES = 256 << 20
 MAX_MEMBERS = 1000
+# As tapes have them, to a whole block.
+MAX_PADDING_BYTES = 64 << 10
 
 
 class Split(NamedTuple):
@@ -228,6 +230,23 @@ def _file_bytes(path, kind):
   return data
 
 
+class _Packed:
+  """A gzip file without zeros by the megabyte behind a stream of it.
+
+  gzip looks at them one by one: minutes, for a sparse file that takes no disk.
+  """
+
+  def __init__(self, packed):
+    self._packed, self._zeros = packed, 0
+
+  def read(self, size):
+    data = self._packed.read(size)
+    self._zeros = self._zeros + 1 if data == b'\0' else 0
+    if self._zeros > MAX_PADDING_BYTES:
+      raise tarfile.ReadError('zeros behind its end')
+    return data
+
+
 class _Limited:
   """A stream that ends in an error after MAX_ARCHIVE_BYTES, or at `headers`.
 
@@ -298,7 +317,7 @@ def _archive_files(path, folder, names, kind):
     # Not tarfile's own 'r|gz', which does not verify gzip's checksum.
     with (
       _open_archive(path) as packed,
-      gzip.open(packed) as unpacked,
+      gzip.open(_Packed(packed)) as unpacked,
       tarfile.open(
         fileobj=(stream := _Limited(unpacked)), mode='r|', tarinfo=_Member
       ) as archive,

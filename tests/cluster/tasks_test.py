@@ -217,6 +217,15 @@ class SocketsTest(parameterized.TestCase):
         )
       )
 
+  def test_one_address_by_two_names(self):
+    task = tasks.Task(
+      'worker', 0, ('localhost:5', '127.0.0.1:05'), ('a:1',), False, 'all', 1.0
+    )
+    with self.assertRaisesRegex(
+      UserError, 'localhost:5 and 127.0.0.1:05 are one address'
+    ):
+      servers.start_server(task)
+
   def test_task_that_is_started_twice(self):
     with socket.create_server(('127.0.0.1', 0)) as free:
       host = '127.0.0.1:%d' % free.getsockname()[1]

@@ -59,9 +59,10 @@ def long1(value):
 
 
 class HostileTestCase(parameterized.TestCase):
-  def refused(self, name, data, memory_bytes=MEMORY_BYTES):
+  def refused(self, name, data, memory_bytes=MEMORY_BYTES, length=None):
     """Reads a file in a process of its own; what the UserError says."""
     path = self.create_tempdir().create_file(name, data, 'wb').full_path
+    os.truncate(path, length or len(data))
     done = subprocess.run(
       [sys.executable, '-c', PROGRAM, path],
       cwd=layouts.REPO,
@@ -222,6 +223,18 @@ class ArchiveTest(HostileTestCase):
         )
       ),
     )
+
+  def test_zeros_behind_the_end_of_the_stream(self):
+    """200 MB that take no disk, which gzip skips one by one: half a minute."""
+    data = packed((layouts.tar(layouts.member(FOLDER + '/x')), 1))
+    for size, expected in (
+      (200 << 20, 'zeros behind'),
+      (60000, 'is not in it'),
+    ):
+      with self.subTest(size):
+        self.assertIn(
+          expected, self.refused_archive(data, length=len(data) + size)
+        )
 
   def test_many_files_of_nothing(self):
     """200 KB that unpack to 1.2 GB, of which no file is too large."""
