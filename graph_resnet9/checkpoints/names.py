@@ -12,6 +12,8 @@ from graph_resnet9 import files
 
 NAME = 'model.ckpt'
 STATE = 'checkpoint'
+# A thousand names have a tenth of it; 2 GB of nothing would take 14 GB.
+_STATE_BYTES = 1 << 20
 # NAME-STEP.PART
 _PART = re.compile(
   re.escape(NAME) + r'-(\d+)\.(index|meta|data-\d{5}-of-\d{5})'
@@ -62,9 +64,12 @@ def after(prefix: str) -> list[str]:
 
 def named(train_dir: str) -> list[str]:
   """Prefixes that the state file names, the one to restore first."""
+  path = os.path.join(train_dir, STATE)
   try:
-    files.check_regular(os.path.join(train_dir, STATE))
-    state = tf.train.get_checkpoint_state(train_dir)
+    files.check_regular(path)
+    state = None
+    if os.path.exists(path) and os.path.getsize(path) <= _STATE_BYTES:
+      state = tf.train.get_checkpoint_state(train_dir)
   # Not a file; an empty one, or one that is no text.
   except (OSError, ValueError):
     state = None

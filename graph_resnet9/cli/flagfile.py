@@ -63,6 +63,8 @@ def parse(content: str, where: str, train_dir: str = '-') -> train_flags.Train:
   text_lines = io.StringIO(content, newline=None)
   lines = [line.rstrip('\n') for line in text_lines if line.startswith('--')]
   try:
+    if not lines:
+      raise flags.Error('there is no flag in it')
     if any(line.startswith('--flagfile') for line in lines):
       raise flags.Error('it refers to another flagfile')
     flag_values(['train', '--train_dir=' + train_dir] + lines)

@@ -12,6 +12,7 @@ from graph_resnet9.cli import flagfile
 from graph_resnet9.cli import train_flags
 from graph_resnet9.cluster import tasks
 from graph_resnet9.errors import UserError
+from graph_resnet9.training import graph
 
 _POLL_SECS = 0.5
 # A parameter server that has gone, and may come back.
@@ -21,6 +22,25 @@ _SHARED = ('ps_hosts', 'worker_hosts')
 _APART_FROM = tuple(
   name for name in train_flags.SESSION_FLAGS if name not in _SHARED
 )
+
+
+def refuse_new_run(
+  task: tasks.Task, server: tf.train.Server, train_dir: str
+) -> None:
+  """Raises UserError if the parameter servers hold a training already.
+
+  Of a chief without a checkpoint, which would initialise them anew.
+  """
+  with tf.Graph().as_default(), tf.device(tasks.device_setter(task)):
+    step = graph.global_step()
+    there = step.is_initialized()
+    with _session(task, server) as session:
+      if session.run(there) and (taken := session.run(step)):
+        raise UserError(
+          '--train_dir=%s: has no checkpoint, and the parameter servers hold a '
+          'training at step %d; give its --train_dir, or start them anew, too'
+          % (train_dir, taken)
+        )
 
 
 class Announce(tf.train.SessionRunHook):

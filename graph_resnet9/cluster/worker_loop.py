@@ -69,6 +69,8 @@ def _lead(settings, task, data, more_hooks):
   with train_dir.opened(settings, data.source) as run:
     server = servers.start_server(task)
     servers.wait_for(task)
+    if not run.checkpoint:
+      agreement.refuse_new_run(task, server, run.settings.train_dir)
     with (
       servers.joined(task, server),
       tf.Graph().as_default(),

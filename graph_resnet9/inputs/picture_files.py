@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 from graph_resnet9 import files
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import augment
+from graph_resnet9.inputs import png_chunks
 
 # Larger files and pictures are refused before they are decoded: a PNG file of
 # a megabyte can stand for gigabytes of pixels. As many as cameras have take
@@ -109,8 +110,9 @@ class Reader:
     kind = 'PNG' if contents.startswith(_PNG) else 'JPEG'
     try:
       if kind == 'PNG':
-        sizes = _png_size(contents)
-        image = self._alpha_png if _has_alpha(contents) else self._png
+        sizes = png_chunks.size(contents)
+        alpha = png_chunks.has_alpha(contents)
+        image = self._alpha_png if alpha else self._png
       else:
         if contents.count(_SCAN) > MAX_SCANS:
           raise UserError(
@@ -122,7 +124,13 @@ class Reader:
         raise UserError(
           '%s: too large, more than %d megapixels' % (path, MAX_PIXELS / 1e6)
         )
+      if kind == 'PNG':
+        contents = png_chunks.picture(contents)
       pixels = self._run(image, contents)
+    except png_chunks.TooMuch:
+      raise UserError(
+        '%s: refused, far more is in it than its pixels' % path
+      ) from None
     except (struct.error, tf.errors.InvalidArgumentError):
       raise UserError('%s: a damaged or truncated %s' % (path, kind)) from None
     return pixels if kind == 'PNG' else upright(pixels, orientation(contents))
@@ -168,24 +176,6 @@ def _contents(path):
   if len(contents) > MAX_BYTES:
     raise UserError('%s: too large, more than %d MB' % (path, MAX_BYTES / 1e6))
   return contents
-
-
-def _png_size(contents):
-  """(width, height); raises struct.error where the header is not in front."""
-  kind, width, height = struct.unpack_from('>4sII5x', contents, 12)
-  if kind != b'IHDR':
-    raise struct.error
-  return width, height
-
-
-def _has_alpha(contents):
-  """Whether a PNG file has an alpha channel or transparent colours.
-
-  Asked for the alpha of a file without it TensorFlow gives 1, 3 or 15 instead
-  of 255 where a pixel has less than 8 bits.
-  """
-  colour_type = contents[25]
-  return colour_type & 4 or b'tRNS' in contents[: contents.find(b'IDAT')]
 
 
 def _on_white(picture):

@@ -1,6 +1,7 @@
 """The hook that ends an epoch: evaluation, a row of the table, its records."""
 
 from collections.abc import Callable
+import select
 import sys
 import time
 
@@ -51,6 +52,7 @@ class EpochReport(step_hook.StepHook):
     self._interrupted = interrupted
     self._fail = fail
     self._rows: list[rows.Row] | None = None
+    self._lines: list[str] = []
     self._forget()
 
   def _forget(self):
@@ -97,12 +99,25 @@ class EpochReport(step_hook.StepHook):
     if self._due(step) and not self._interrupted():
       self._report(run_context.session, step, learning_rate)
 
+  def end(self, session):
+    del session
+    while self._lines and not self._interrupted():
+      self._print_lines(wait_millisecs=500)
+
   def _show(self, line):
+    self._lines.append(line)
+    self._print_lines(wait_millisecs=0)
+
+  def _print_lines(self, wait_millisecs):
+    """Prints what stdout takes: a reader that stalls holds up no training."""
     try:
-      # Above the progress bar where there is one.
-      with tqdm.tqdm.external_write_mode(file=sys.stdout):
-        print(line, flush=True)
+      while self._lines and _takes_a_line(sys.stdout, wait_millisecs):
+        # Above the progress bar where there is one.
+        with tqdm.tqdm.external_write_mode(file=sys.stdout):
+          print(self._lines[0], flush=True)
+        del self._lines[0]
     except OSError as e:
+      self._lines.clear()
       self._fail(e)
 
   def _report(self, session, step, learning_rate):
@@ -131,3 +146,14 @@ class EpochReport(step_hook.StepHook):
     self._show(rows.table_row(row))
     self._forget()
     self._first_step = step
+
+
+def _takes_a_line(stream, wait_millisecs):
+  """Whether writing a line would not wait, or ends in an error."""
+  try:
+    number = stream.fileno()
+  except (OSError, ValueError):
+    return True  # No file, as in a notebook.
+  poll = select.poll()
+  poll.register(number, select.POLLOUT)
+  return bool(poll.poll(wait_millisecs))

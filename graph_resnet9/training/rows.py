@@ -24,6 +24,7 @@ HEADER = (
 )
 _WIDTHS = [max(8, len(title)) for title in HEADER]
 _MAX_LINE_BYTES = 1 << 20
+_MAX_BYTES = 256 << 20  # A million epochs.
 
 
 class Row(NamedTuple):
@@ -100,6 +101,8 @@ def read_rows(train_dir: str) -> list[Row]:
   path = os.path.join(train_dir, METRICS)
   try:
     with files.open_regular(path) as f:
+      if os.fstat(f.fileno()).st_size > _MAX_BYTES:
+        raise UserError('%s: over %d bytes, too large' % (path, _MAX_BYTES))
       rows = [
         _row(line.decode(errors='replace'))
         for line in iter(lambda: f.readline(_MAX_LINE_BYTES), b'')

@@ -152,6 +152,13 @@ class CheckpointsTest(absltest.TestCase):
           choose.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
         )
 
+  def test_state_file_of_gigabytes_is_not_read(self):
+    """TensorFlow would take seven times its size; the kernel counts nothing."""
+    os.truncate(self.dir / 'checkpoint', 2 << 30)
+    self.assertEqual(
+      choose.newest(str(self.dir)), str(self.dir / 'model.ckpt-16')
+    )
+
   def test_directory_as_state_file_is_kept_under_another_name(self):
     (self.dir / 'checkpoint').unlink()
     (self.dir / 'checkpoint').mkdir()

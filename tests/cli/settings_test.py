@@ -203,6 +203,8 @@ class FlagfileTest(absltest.TestCase):
       '--no_such_flag',
       '--flagfile=/dev/zero',
       '--' + 'x' * 5000,
+      '',
+      '\0' * 5000,
     ):  # absl looks for similar names, recursively.
       self.dir.create_file('flags.txt', text + '\n')
       with (

@@ -288,6 +288,14 @@ class ClusterTest(parameterized.TestCase):
         self.assertIn(expected, cluster.refused(job, index, **flags))
     cluster.joins(1)
 
+    cluster.kill('worker', 0)
+    self.assertIn(
+      'has no checkpoint, and the parameter servers hold a training at step',
+      cluster.refused('worker', 0, train_dir=elsewhere),
+    )
+    cluster.start('worker', 0)
+    cluster.goes_on()
+
   @parameterized.parameters(False, True)
   def test_frozen_worker(self, signalled):
     """A step of all waits for it: the chief saves, and ends."""

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import struct
 import tempfile
+import time
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -129,6 +130,15 @@ class FormsTest(parameterized.TestCase):
     self.assertEqual(
       paths.find(str(self.dir)).graph, str(self.dir / 'b-10.meta')
     )
+
+  def test_a_state_file_of_nonsense_takes_no_time(self):
+    """A megabyte of line ends, or of names that are cut off: minutes before."""
+    self.write('a-9.index', b'')
+    for text in ('\n' * (1 << 20), 'model_checkpoint_path: "' * 43000):
+      self.write('checkpoint', text)
+      begin = time.process_time()
+      self.assertEqual(paths.find(str(self.dir)).checkpoint[-3:], 'a-9')
+      self.assertLess(time.process_time() - begin, 5)
 
   def test_diagnose_takes_a_checkpoint_and_a_graph_of_another_form(self):
     graph = self.write('graph.pbtxt', str(self.meta_graph.graph_def))

@@ -1,10 +1,12 @@
 """Picture files to images: sizes, kinds of PNG and JPEG, hostile ones."""
 
+import itertools
 import os
 import pathlib
 import resource
 import struct
 import subprocess
+import time
 from unittest import mock
 import zlib
 
@@ -16,6 +18,7 @@ import tensorflow as tf
 from graph_resnet9 import files
 from graph_resnet9.errors import UserError
 from graph_resnet9.inputs import picture_files
+from graph_resnet9.inputs import png_chunks
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 NOISE = np.random.RandomState(0).randint(256, size=[40, 40, 3]).astype(np.uint8)
@@ -75,6 +78,18 @@ def triangle(size, square):
   )
 
 
+# First column and row of a pass, and the steps between them.
+ADAM7 = (
+  (0, 0, 8, 8),
+  (4, 0, 8, 8),
+  (0, 4, 4, 8),
+  (2, 0, 4, 4),
+  (0, 2, 2, 4),
+  (1, 0, 2, 2),
+  (0, 1, 1, 2),
+)
+
+
 class PicturesTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
@@ -98,6 +113,51 @@ class PicturesTest(parameterized.TestCase):
       self.reader.read(str(self.path))
     self.assertIn(str(self.path), str(caught.exception))
     self.assertLen(str(caught.exception).splitlines(), 1)
+
+  def test_png_that_unpacks_to_more_than_its_pixels_is_refused(self):
+    """At 1000 to 1, so that a file of 268 MB would take ten minutes."""
+    bomb = zlib.compress(bytes(8 << 20))
+    good = tf.io.encode_png(NOISE[:32, :32]).numpy()
+    head, tail = good[:33], good[-12:]
+    self.refuses(head + chunk(b'IDAT', bomb) + tail, 'far more is in it')
+    self.refuses(
+      head + chunk(b'tEXt', b'a\0b') * 10**6 + good[33:], 'far more is in it'
+    )
+
+  def test_texts_and_profiles_of_a_png_are_not_unpacked(self):
+    bomb = zlib.compress(bytes(8 << 20))
+    image = NOISE[:32, :32]
+    good = tf.io.encode_png(image).numpy()
+    extra = chunk(b'iCCP', b'x\0\0' + bomb)
+    extra += chunk(b'zTXt', b'x\0\0' + bomb) * 500
+    extra += chunk(b'iTXt', b'x\0\1\0\0\0' + bomb) * 490
+    begin = time.process_time()
+    np.testing.assert_array_equal(
+      self.read(good[:33] + extra + good[33:]), image
+    )
+    self.assertLess(time.process_time() - begin, 2)  # Without the limit 18 s.
+
+  @parameterized.parameters(*itertools.product((0, 2, 4, 6), (0, 1)))
+  def test_limit_leaves_room_for_every_png(self, colour_type, interlaced):
+    """The bytes of a picture's rows, as the format counts them."""
+    for bits in (8, 16):
+      for width, height in ((1, 1), (1, 3000), (3000, 1), (7, 5), (64, 64)):
+        header = struct.pack(
+          '>IIBBBBB', width, height, bits, colour_type, 0, 0, interlaced
+        )
+        values = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
+        count = 0
+        for x, y, dx, dy in ADAM7 if interlaced else [(0, 0, 1, 1)]:
+          columns, rows = -(-(width - x) // dx), -(-(height - y) // dy)
+          if columns > 0 and rows > 0:
+            count += rows * (1 + columns * values * bits // 8)
+        contents = (
+          b'\x89PNG\r\n\x1a\n'
+          + chunk(b'IHDR', header)
+          + chunk(b'IDAT', zlib.compress(bytes(count)))
+          + chunk(b'IEND', b'')
+        )
+        self.assertEqual(png_chunks.picture(contents), contents)
 
   def test_image_of_the_data_set_stays_as_it_is(self):
     image = NOISE[:32, :32]

@@ -11,6 +11,7 @@ thousand are the subject of tests/tools/format_fuzz.py.
 import atexit
 import concurrent.futures
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -28,6 +29,7 @@ from absl import app
 from absl import flags
 
 from tests import helpers
+from tests.tools import cluster_faults
 
 # 20 epochs of 32 steps, which take about 3 seconds.
 LONG = dict(
@@ -44,7 +46,7 @@ LONG = dict(
 TINY = dict(helpers.TINY, save_secs=600)
 STEPS_PER_EPOCH, LAST_STEP = 32, 640
 # No promise of speed: what takes longer hangs.
-DEADLINE_SECS = 120
+DEADLINE_SECS = 600
 
 
 class Broken(AssertionError):
@@ -299,10 +301,10 @@ def kills(count):
 
 
 def signals(count):
-  """Stops by SIGTERM and SIGINT in turn, each in every phase."""
+  """Stops by SIGTERM, SIGINT and SIGHUP in turn, each in every phase."""
   return [
     (
-      (signal.SIGTERM, signal.SIGINT)[(i + i // 3) % 2],
+      (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)[(i + i // 3) % 3],
       (in_start, in_training, in_save)[i % 3],
     )
     for i in range(count)
@@ -323,8 +325,15 @@ def killed_in_turn(scratch, moments, count=10):
 
 
 def signalled_in_turn(scratch, moments, count=6):
-  """SIGTERM and SIGINT; then bit for bit as the unbroken run."""
+  """SIGTERM, SIGINT, SIGHUP; then bit for bit as the unbroken run."""
   return stopped_and_finished(scratch, signals(count), moments)
+
+
+def other_signals(scratch, moments):
+  """What nobody catches ends a run as kill -9 does."""
+  numbers = [signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM]
+  stops = [(number, in_training) for number in moments.sample(numbers, 2)]
+  return stopped_and_finished(scratch, stops, moments)
 
 
 def stopped_and_finished(scratch, stops, moments):
@@ -536,6 +545,134 @@ def second_training(scratch, moments):
   code, _, stderr = finish(third)
   expect(code == 143 and 'same command resumes' in stderr, code, stderr)
   expect(first_save(train_dir) in (before, None), 'began at step 0 again')
+
+
+def moved_away(scratch, moments):
+  """DIR is moved, or removed, while a training is at work in it."""
+  train_dir, away = scratch / 'run', scratch / 'away'
+  process = start(train_dir, epochs=10000)
+  read_table(process, 1)
+  wait(process, moments.uniform(0, 0.3))
+  removed = moments.randrange(2)
+  if removed:
+    shutil.rmtree(train_dir)
+  else:
+    train_dir.rename(away)
+  code, _, stderr = finish(process)
+  expect(code == 1, 'exit code', code, stderr)
+  expect('moved or removed' in stderr.splitlines()[-1], stderr)
+  expect('Traceback' not in stderr, stderr)
+  # A save that was at work has made it anew, at most.
+  names = leftovers(train_dir) if train_dir.exists() else []
+  expect(not removed or not names or set(names) == set(os.listdir(train_dir)))
+  if not removed:
+    expect(not train_dir.exists(), 'written under the name')
+    away.rename(train_dir)
+    expect_consistent(train_dir)
+
+
+def patterns(scratch, moments):
+  """A name that is a pattern is refused, and what it fits to is untouched."""
+  train_dir = tiny_copy(scratch)
+  content = snapshot(train_dir)
+  name = moments.choice(['ru?', 'r*', 'r[u]n', 'r\\un'])
+  expect_refused(run(scratch / name, **TINY), scratch / name, 'pattern')
+  expect(snapshot(train_dir) == content, 'something was changed')
+
+
+def planted_links(scratch, moments):
+  """Links under the names of our files lead nowhere."""
+  victim = scratch / 'victim'
+  victim.write_text('mine')
+  train_dir = tiny_copy(scratch)
+  (train_dir / 'train.lock').unlink()
+  name = moments.choice(['train.lock', 'flags.txt.tmp', 'metrics.jsonl.tmp'])
+  (train_dir / name).symlink_to(victim)
+  if name == 'train.lock':
+    expect_refused(run(train_dir, **TINY), 'train.lock', 'symbolic link')
+  else:
+    resume(train_dir)
+  expect(victim.read_text() == 'mine', victim.read_text())
+
+
+def few_descriptors(scratch, moments):
+  """A training needs hardly any files."""
+  train_dir = scratch / 'run'
+  limit = '--nofile=%d' % moments.choice([16, 64])
+  done = run(train_dir, prefix=['prlimit', limit], **TINY)
+  expect((done[0], done[2]) == (0, ''), done)
+  expect_consistent(train_dir, 8)
+
+
+def unprivileged(scratch, moments):
+  """A user without a home, who may write into one directory."""
+  del moments
+  if os.getuid() or not shutil.which('setpriv'):
+    raise Skipped('takes root, and setpriv')
+  train_dir = scratch / 'run'
+  train_dir.mkdir()
+  os.chmod(scratch, 0o755)
+  os.chown(train_dir, 65534, 65534)
+  # Python and this checkout may be where he cannot read.
+  may_read = ['--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search']
+  prefix = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
+  done = run(
+    train_dir, prefix=['env', '-u', 'HOME', *prefix, *may_read], **TINY
+  )
+  expect((done[0], done[2]) == (0, ''), done)
+  expect_consistent(train_dir, 8)
+
+
+def clock_set_back(scratch, moments):
+  """A run is stopped, the clock set back by hours, and the run goes on."""
+  if not shutil.which('faketime'):
+    raise Skipped('there is no faketime')
+  train_dir = scratch / 'run'
+  steps, _ = stopped_run(train_dir, [(signal.SIGTERM, in_training)], moments)
+  before = first_save(train_dir) if steps[-1] else None
+  expect_resumed(train_dir, run(train_dir, prefix=['faketime', '-5h']), before)
+  expect_consistent(train_dir)
+  expect(not leftovers(train_dir), leftovers(train_dir))
+
+
+def stalled_reader(scratch, moments):
+  """Nobody reads stdout: the training goes on, and a signal saves."""
+  signalled = moments.randrange(2)
+  train_dir = scratch / 'run'
+  process = start(train_dir, epochs=10000 if signalled else 20)
+  fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+  deadline = time.monotonic() + DEADLINE_SECS
+  least = 5 * STEPS_PER_EPOCH if signalled else LAST_STEP
+  while (train_dir.exists() and newest_step(train_dir) or 0) < least:
+    expect(process.poll() is None, 'ended')
+    expect(time.monotonic() < deadline, 'stands still')
+    time.sleep(0.1)
+  if signalled:
+    process.terminate()
+    process.wait(DEADLINE_SECS)
+  code, stdout, stderr = finish(process)
+  if signalled:
+    expect(code == 143 and 'same command resumes' in stderr, code, stderr)
+  else:
+    expect((code, stderr) == (0, ''), code, stderr)
+    expect(len(stdout.splitlines()) == 23, stdout)  # Title, head, row, result.
+  expect_consistent(train_dir, signalled=signalled)
+
+
+def eval_beside_saves(scratch, moments):
+  """eval again and again while every step saves."""
+  del moments
+  train_dir = scratch / 'run'
+  process = start(train_dir, epochs=10000, save_secs=0)
+  try:
+    read_table(process, 1)
+    for _ in range(3):
+      done = helpers.command('eval', '--checkpoint=%s' % train_dir)
+      expect(done.returncode == 0, done.stderr)
+      expect(process.poll() is None, 'the training has ended')
+  finally:
+    process.kill()
+    finish(process)
 
 
 # Damaged checkpoints and state files.
@@ -826,6 +963,15 @@ FAULTS = {
     read_only,
     no_directory,
     second_training,
+    other_signals,
+    moved_away,
+    patterns,
+    planted_links,
+    few_descriptors,
+    unprivileged,
+    clock_set_back,
+    stalled_reader,
+    eval_beside_saves,
     newest_damaged,
     index_missing,
     all_damaged,
@@ -833,6 +979,7 @@ FAULTS = {
     state_file,
     no_checkpoint_left,
     killed_saves,
+    *cluster_faults.FAULTS,
   )
 }
 

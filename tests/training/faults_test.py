@@ -5,10 +5,14 @@ import concurrent.futures
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from tests.tools import cluster_faults
 from tests.tools import fault_harness
 
-# kill -9 has tests/training/kill_test.py.
-NAMES = sorted(set(fault_harness.FAULTS) - {'killed_in_turn'})
+# kill -9 has tests/training/kill_test.py, clusters tests/cluster.
+NAMES = sorted(
+  set(fault_harness.FAULTS)
+  - {'killed_in_turn', *(f.__name__ for f in cluster_faults.FAULTS)}
+)
 
 
 class FaultsTest(parameterized.TestCase):

@@ -77,6 +77,14 @@ class ReportTest(absltest.TestCase):
     with self.assertRaisesRegex(UserError, 'metrics.jsonl: cannot be read'):
       rows.read_rows(self.dir)
 
+  def test_gigabytes_of_nothing_are_refused(self):
+    """Two minutes for a terabyte, which takes no disk."""
+    path = os.path.join(self.dir, 'metrics.jsonl')
+    with open(path, 'wb') as f:
+      f.truncate(1 << 40)
+    with self.assertRaisesRegex(UserError, 'metrics.jsonl: .* too large'):
+      rows.read_rows(self.dir)
+
   def test_no_file_is_no_row(self):
     self.assertEqual(rows.read_rows(self.dir), [])
 

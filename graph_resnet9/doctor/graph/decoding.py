@@ -234,7 +234,10 @@ def _of_text(data, word, training):
   except (text_format.ParseError, ValueError, TypeError, RecursionError) as e:
     raise _Refused(
       'not the text of a %s, or a damaged one: %s'
-      % (kind.DESCRIPTOR.name, str(e).partition('\n')[0][:200])
+      % (
+        kind.DESCRIPTOR.name,
+        ' '.join(str(e).partition('\n')[0].split())[:200],
+      )
     ) from None
   if kind is saved_model_pb2.SavedModel:
     return 'SavedModel', _of_saved_model(read_message, training)

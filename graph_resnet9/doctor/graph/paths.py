@@ -151,7 +151,10 @@ def _newest(folder):
   if os.path.isfile(state):
     with decoding.opened(state) as f:
       text = f.read(_STATE_BYTES).decode('utf-8', 'replace')
-    named = re.search(r'^\s*model_checkpoint_path\s*:\s*"([^"]*)"', text, re.M)
+    # In time that grows as the text does, whatever is in it.
+    named = re.search(
+      r'^[ \t]*model_checkpoint_path[ \t]*:[ \t]*"([^"\n]*)"', text, re.M
+    )
     if named:
       prefix = os.path.join(folder, os.path.basename(named.group(1)))
       if os.path.exists(prefix + '.index') or os.path.isfile(prefix):
