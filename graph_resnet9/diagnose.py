@@ -15,7 +15,6 @@ trust. Exit code 0: healthy; 1: not; 2: it cannot be told, or the input cannot
 be used.
 """
 
-import contextlib
 import os
 
 from absl import flags
@@ -44,68 +43,65 @@ def define_flags(flag_values=FLAGS):
 def main(named=()):
   # pylint: disable=g-import-not-at-top
   from graph_resnet9 import files
-  from graph_resnet9.checkpoints import held
   from graph_resnet9.doctor.graph import paths
   from graph_resnet9.doctor.measure import diagnosis
-  from graph_resnet9.doctor.measure import recalibration
-  from graph_resnet9.doctor.measure import sessions
+  from graph_resnet9.training import runnables
 
   if FLAGS.png:
     files.check_png('--png', FLAGS.png)
   chosen = paths.of_session(named, FLAGS.meta_graph, FLAGS.checkpoint)
-  run = None
-  flags_file = os.path.join(os.path.dirname(chosen.checkpoint), 'flags.txt')
-  if not (chosen.asked or FLAGS.feed) and os.path.lexists(flags_file):
-    from graph_resnet9.evaluation import evaluate
-    from graph_resnet9.inputs import dataset
-    from graph_resnet9.training import rebuilt
-
-    run = rebuilt.settings_of(chosen.checkpoint, FLAGS.data_dir)
-  scores = []
-  with contextlib.ExitStack() as stack:
-    opened = stack.enter_context(held.held(chosen.checkpoint, check=False))
-    prefix = opened.files
-    if run:
-      data = stack.enter_context(dataset.opened(**run.data))
-      workers = sessions.replicas(prefix + '.meta') if run.cluster.sync else 1
-      runnable = sessions.of_graph(*rebuilt.graph(run, data, workers))
-    else:
-      runnable = sessions.of_meta_graph(
-        chosen.graph or prefix + '.meta', FLAGS.feed
-      )
-    result = diagnosis.diagnose(runnable, prefix, FLAGS.batches)
-    if run:
-      scratch = stack.enter_context(files.scratch_dir())
-      cured = os.path.join(scratch, 'recalibrated')
-      recalibration.recalibrate(
-        sessions.of_graph(*rebuilt.graph(run, data, workers)),
-        prefix,
-        cured,
-        FLAGS.batches,
-        held_out=0,  # The test images compare them.
-        force=True,
-      )
-      for name, path, batch_norm in (
-        ('moving', prefix, 'moving'),
-        ('batch', prefix, 'batch'),
-        ('recalibrated', cured, 'moving'),
-      ):
-        summary, _, _ = evaluate.evaluate(
-          data, path, run, 'test', batch_norm, 'trained'
-        )
-        scores.append(
-          dict(
-            statistics=name, accuracy=summary['accuracy'], loss=summary['loss']
-          )
-        )
+  with runnables.opened(chosen, FLAGS.feed, FLAGS.data_dir) as opened:
+    result = diagnosis.diagnose(opened.runnable(), opened.prefix, FLAGS.batches)
+    scores = test_scores(opened) if opened.settings else []
   if FLAGS.png:
     with files.replacing(FLAGS.png) as f:
-      diagnosis.draw(f, result, chosen.checkpoint)
+      diagnosis.draw(f, result, opened.source)
   if FLAGS.json or FLAGS.format == 'json':
     print(diagnosis.to_json(result, scores))
   else:
     print(diagnosis.table(result, scores))
   return 1 if result.faults else 0 if result.healthy else 2
+
+
+def test_scores(opened):
+  """Accuracy and loss on the test images, by three kinds of statistics.
+
+  Args:
+    opened: runnables.Opened of a run of graph_resnet9.train.
+  Returns:
+    list of dicts of statistics ('moving', 'batch' or 'recalibrated'), accuracy
+    and loss.
+  """
+  # pylint: disable=g-import-not-at-top
+  from graph_resnet9 import files
+  from graph_resnet9.doctor.measure import recalibration
+  from graph_resnet9.evaluation import evaluate
+
+  scores = []
+  with files.scratch_dir() as scratch:
+    cured = os.path.join(scratch, 'recalibrated')
+    recalibration.recalibrate(
+      opened.runnable(),
+      opened.prefix,
+      cured,
+      FLAGS.batches,
+      held_out=0,  # The test images compare them.
+      force=True,
+    )
+    for name, path, batch_norm in (
+      ('moving', opened.prefix, 'moving'),
+      ('batch', opened.prefix, 'batch'),
+      ('recalibrated', cured, 'moving'),
+    ):
+      summary, _, _ = evaluate.evaluate(
+        opened.data, path, opened.settings, 'test', batch_norm, 'trained'
+      )
+      scores.append(
+        dict(
+          statistics=name, accuracy=summary['accuracy'], loss=summary['loss']
+        )
+      )
+  return scores
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ ALLOWED = {
   'training': {
     'cli',
     'checkpoints',
+    'doctor',
     'evaluation',
     'inputs',
     'interrupts',

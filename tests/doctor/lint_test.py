@@ -7,7 +7,7 @@ from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.lint import hook as lint_hook
 from graph_resnet9.doctor.lint import kinds
 from graph_resnet9.doctor.lint import rules
@@ -51,7 +51,7 @@ def disguised(meta_graph):
   names = {
     node.name: 'n%d' % k
     for k, node in enumerate(copy.graph_def.node)
-    if node.op not in graph_view.VARIABLE_OPS
+    if node.op not in tensors.VARIABLE_OPS
   }
   for node in copy.graph_def.node:
     node.name = names.get(node.name, node.name)

@@ -283,6 +283,8 @@ def _producers(node):
 
 def _tensor(name, among):
   """Tensor of 'node', 'node:1' or, in a function, 'node:output:0'."""
+  if name in among:
+    return Tensor(among[name], 0)
   name, _, rest = name.partition(':')
   node = among[name]
   output, _, index = rest.rpartition(':')

@@ -38,6 +38,8 @@ PASSING = frozenset(
     'CrossReplicaSum',
   )
 )
+# Ops that pass a tensor on one after the other; more than that is a circle.
+_MOST_IN_LINE = 16
 # Values of a constant of which a file holds only the first few.
 _MOST_PADDED = 1 << 20
 _MOST_INTEGERS = 1 << 16  # Axes, sizes and the like.
@@ -51,6 +53,14 @@ def sources(tensor):
   Returns:
     list of Tensors: several where branches meet.
   """
+  at = tensor
+  for _ in range(_MOST_IN_LINE):
+    before = passed_from(at)
+    if not before:
+      return [at]
+    if len(before) > 1:
+      break
+    at = before[0]
   return [at for at in walk([tensor], passed_from) if not passed_from(at)]
 
 

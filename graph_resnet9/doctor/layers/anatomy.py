@@ -174,9 +174,9 @@ def _gradients_of_weights(view):
   With the gradient of an input, as an attack or a completion asks for, those
   of weights are made too, and nobody reads them.
   """
-  found = []
+  found, backward = [], view.backward
   for node in view.nodes.values():
-    if node not in view.backward:
+    if node not in backward:
       continue
     if _OF_WEIGHTS.fullmatch(node.op) or (
       node.op == 'MatMul' and node.attribute('transpose_a').b

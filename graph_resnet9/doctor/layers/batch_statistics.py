@@ -69,21 +69,21 @@ def composition(tensor):
       return passed
     node = at.node
     if is_statistic(at):
+      result.statistics.append(at)
       return []
     if _is_mean_of_statistics(node):
       return node.inputs[:1]
-    return node.inputs[_ARITHMETIC[node.op]] if node.op in _ARITHMETIC else []
+    terms = node.inputs[_ARITHMETIC[node.op]] if node.op in _ARITHMETIC else []
+    if not terms:
+      if node.op not in tensors.VARIABLE_OPS:
+        if not _is_count(at):
+          result.others.append(at)
+      elif node not in result.variables:
+        result.variables.append(node)
+    return terms
 
-  for at in walk([tensor], before):
-    if before(at):
-      continue
-    if is_statistic(at):
-      result.statistics.append(at)
-    elif at.node.op not in tensors.VARIABLE_OPS:
-      if not _is_count(at):
-        result.others.append(at)
-    elif at.node not in result.variables:
-      result.variables.append(at.node)
+  for _ in walk([tensor], before):
+    pass
   return result
 
 

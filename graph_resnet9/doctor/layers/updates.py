@@ -1,5 +1,6 @@
 """What moves stored statistics towards those of a batch, and how fast."""
 
+import collections
 import re
 from typing import Any
 from typing import NamedTuple
@@ -83,7 +84,13 @@ def find(view, sites, trainable):
         decays.decay(node, target),
       )
     )
-  return [_debiased(update, assigns, read) or update for update in found]
+  if all(update.variable in read for update in found):
+    return found
+  divided = _divided(assigns, read)
+  return [
+    update if update.variable in read else _debiased(update, divided)
+    for update in found
+  ]
 
 
 def _is_used(view, variable):
@@ -103,8 +110,27 @@ def _is_used(view, variable):
   )
 
 
-def _debiased(update, assigns, read):
-  """Update of the variable that holds an average without its bias, or None.
+def _divided(assigns, read):
+  """{Node: [(position, Node of an assignment, its variable)]}, by dividends.
+
+  Args:
+    assigns: Nodes of all assignments.
+    read: set of the variables' Nodes that normalisations read; those of other
+      variables do not count, unless it is empty.
+  """
+  found = collections.defaultdict(list)
+  for position, node in enumerate(assigns):
+    target = tensors.variable(node.inputs[0])
+    if target is None or read and target not in read:
+      continue
+    for quotient in _quotients(node.inputs[1], target):
+      for source in tensors.sources(quotient.inputs[0]):
+        found[source.node].append((position, node, target))
+  return found
+
+
+def _debiased(update, divided):
+  """Update of the variable that holds an average without its bias, or itself.
 
   assign_moving_average(zero_debias=True) keeps the average in a variable
   `biased`, and what evaluation reads, that divided by 1 - decay ** steps, in
@@ -112,20 +138,18 @@ def _debiased(update, assigns, read):
 
   Args:
     update: Update of what may be `biased`.
-    assigns: Nodes of all assignments.
-    read: set of the variables' Nodes that normalisations read.
+    divided: of _divided.
   """
-  if update.variable in read:
-    return None
-  for node in assigns:
-    target = tensors.variable(node.inputs[0])
-    if target in (None, update.variable) or read and target not in read:
-      continue
-    for quotient in _quotients(node.inputs[1], target):
-      averages = tensors.sources(quotient.inputs[0])
-      if any(t.node in (update.variable, update.node) for t in averages):
-        return update._replace(node=node, variable=target, decay=None)
-  return None
+  found = [
+    (position, node, target)
+    for average in (update.variable, update.node)
+    for position, node, target in divided.get(average, ())
+    if target is not update.variable
+  ]
+  if not found:
+    return update
+  _, node, target = min(found, key=lambda entry: entry[0])
+  return update._replace(node=node, variable=target, decay=None)
 
 
 def _quotients(value, target):

@@ -1,6 +1,7 @@
 """Static checks beside the statistics: the axis, and what reaches the loss."""
 
-from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.graph import shapes
+from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.lint import findings
 
 _LAYOUTS = (
@@ -60,7 +61,7 @@ def axes(found):
   wrong = []
   for layer in found.layers:
     for site in layer.sites:
-      size = graph_view.shape(site.x)
+      size = shapes.shape(site.x)
       layout = _layout(site.x)
       if size and len(size) > 2 and layout is not None:
         expected = 1 if layout.startswith(b'NC') else len(size) - 1
@@ -82,7 +83,7 @@ def _layout(tensor):
   """data_format of the nearest convolution or pooling before a tensor."""
   seen, waiting = set(), [tensor]
   while waiting and len(seen) < _MAX_WALK:
-    for source in graph_view.sources(waiting.pop(0)):
+    for source in tensors.sources(waiting.pop(0)):
       node = source.node
       if node in seen:
         continue
@@ -124,12 +125,12 @@ def _unclipped(tensor):
   """The sources of a tensor before clipping, and adding or taking epsilon."""
   found, seen, waiting = [], set(), [tensor]
   while waiting and len(seen) < _MAX_WALK:
-    for source in graph_view.sources(waiting.pop()):
+    for source in tensors.sources(waiting.pop()):
       node = source.node
       if source in seen:
         continue
       seen.add(source)
-      free = [t for t in node.inputs if graph_view.constant(t) is None]
+      free = [t for t in node.inputs if tensors.constant(t) is None]
       if node.op in _CLIPS:
         waiting += free[:1]
       elif node.op in ('Add', 'AddV2', 'Sub') and len(free) == 1:
@@ -145,13 +146,13 @@ def _unclipped(tensor):
 
 def _is_sum_of(division):
   """Whether something is divided by its own sum, to add up to 1."""
-  below = [source.node for source in graph_view.sources(division.inputs[1])]
+  below = [source.node for source in tensors.sources(division.inputs[1])]
   for node in list(below):
     if node.op in ('Select', 'SelectV2', 'Maximum'):  # Kept away from 0.
-      below += [s.node for t in node.inputs for s in graph_view.sources(t)]
-  part = set(graph_view.sources(division.inputs[0]))
+      below += [s.node for t in node.inputs for s in tensors.sources(t)]
+  part = set(tensors.sources(division.inputs[0]))
   return any(
-    node.op == 'Sum' and part == set(graph_view.sources(node.inputs[0]))
+    node.op == 'Sum' and part == set(tensors.sources(node.inputs[0]))
     for node in below
   )
 
@@ -169,7 +170,7 @@ def _is_linear(tensor):
     and any(
       _is_layer(source.node)
       for term in node.inputs
-      for source in graph_view.sources(term)
+      for source in tensors.sources(term)
     )
     for node in nodes
   )
@@ -184,12 +185,12 @@ def _is_weights(tensor):
   """Whether a tensor is made of variables or constants alone."""
   seen, waiting, found = set(), [tensor], False
   while waiting and len(seen) < _MAX_WALK:
-    for source in graph_view.sources(waiting.pop()):
+    for source in tensors.sources(waiting.pop()):
       node = source.node
       if source in seen:
         continue
       seen.add(source)
-      if node.op in graph_view.VARIABLE_OPS or node.op == 'Const':
+      if node.op in tensors.VARIABLE_OPS or node.op == 'Const':
         found = True
       elif node.op in _OF_WEIGHTS:
         waiting += node.inputs
@@ -201,17 +202,17 @@ def _is_weights(tensor):
 def _sigmoid_logits(tensor):
   """x of exp(-|x|), as tf.nn.sigmoid_cross_entropy_with_logits writes it."""
   found = []
-  for source in graph_view.sources(tensor):
+  for source in tensors.sources(tensor):
     if source.node.op != 'Exp':
       continue
-    for inner in graph_view.sources(source.node.inputs[0]):
+    for inner in tensors.sources(source.node.inputs[0]):
       node = inner.node
       if node.op in ('Select', 'SelectV2'):
         found.append(node.inputs[2])
       elif node.op == 'Neg':
         found += [
           t.node.inputs[0]
-          for t in graph_view.sources(node.inputs[0])
+          for t in tensors.sources(node.inputs[0])
           if t.node.op == 'Abs'
         ]
   return found

@@ -4,7 +4,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import program as program_lib
-from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.graph import shapes
+from graph_resnet9.doctor.graph.nodes import Tensor
 from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import normalising
 from graph_resnet9.doctor.lint import states as states_lib
@@ -26,7 +27,7 @@ def statistics(found, prefix, explained):
   values = open_reader(prefix, program)
   keys = program_lib.checkpoint_names(program)
   step_name = program.global_step or tf.GraphKeys.GLOBAL_STEP
-  step = _step(values, step_name)
+  step = _step(values, keys.get(step_name, step_name))
   trained = states_lib.trained_variables(found) if found.steps else ()
   lacking, initial, unseen, slow, broken = [], [], [], [], []
   for layer in found.layers:
@@ -139,8 +140,8 @@ def open_reader(prefix, program):
   """
   try:
     reader = tf.train.load_checkpoint(prefix)
-    shapes = reader.get_variable_to_shape_map()
-    for name in shapes:
+    sizes = reader.get_variable_to_shape_map()
+    for name in sizes:
       reader.get_tensor(name)
   except (tf.errors.OpError, LookupError, RuntimeError, ValueError) as e:
     raise UserError(
@@ -152,13 +153,13 @@ def open_reader(prefix, program):
   present = 0
   for node in program.trainable:
     key = keys.get(node.name, node.name)
-    size = graph_view.shape(graph_view.Tensor(node, 0))
-    if key in shapes:
+    size = shapes.shape(Tensor(node, 0))
+    if key in sizes:
       present += 1
-      if size is not None and shapes[key] != size and node.name not in parts:
+      if size is not None and sizes[key] != size and node.name not in parts:
         raise UserError(
           '--checkpoint=%s: %s is %s there and %s in this graph: the '
-          'checkpoint of another graph' % (prefix, key, shapes[key], size)
+          'checkpoint of another graph' % (prefix, key, sizes[key], size)
         )
   if program.trainable and not present:
     raise UserError(

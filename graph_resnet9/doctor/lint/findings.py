@@ -52,12 +52,12 @@ class Finding(NamedTuple):
 
 
 def names(nodes):
-  """Tuple of the names of graph_view Nodes, each once, in order."""
+  """Tuple of the names of Nodes, each once, in order."""
   return tuple(dict.fromkeys(node.name for node in nodes))
 
 
 def of(code, nodes, variables, detail='', mend=''):
-  """Finding from graph_view Nodes."""
+  """Finding from Nodes."""
   return Finding(code, names(nodes), names(variables), detail, mend)
 
 

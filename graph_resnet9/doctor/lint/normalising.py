@@ -1,7 +1,7 @@
 """Rules on what layers normalise by, and on what is kept of it."""
 
 from graph_resnet9.doctor.graph import program as program_lib
-from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.graph import shapes
 from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import restoring
 from graph_resnet9.doctor.lint import running
@@ -91,7 +91,7 @@ def values(found, states):
   """Statistics of one example, or of few values."""
   single, few = [], []
   for site in (s for state in states if found.steps for s in state.sites):
-    size = graph_view.shape(site.x)
+    size = shapes.shape(site.x)
     if not size:
       continue
     if size[0] == 1:

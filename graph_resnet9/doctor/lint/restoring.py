@@ -1,7 +1,7 @@
 """Whether stored statistics may come from another training than a graph's."""
 
+from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph import variables
-from graph_resnet9.doctor.graph import view as graph_view
 from graph_resnet9.doctor.layers import updates as updates_lib
 
 _WRITERS = ('SaveV2', 'Save', 'SaveSlices')
@@ -26,11 +26,11 @@ def may_be_restored(found, stored):
   trained, slots = set(), set()
   for node in found.reached:
     if variables.APPLIES.fullmatch(node.op) and node.inputs:
-      trained.add(graph_view.variable(node.inputs[0]))
-      slots.update(graph_view.variable(t) for t in node.inputs[1:3])
+      trained.add(tensors.variable(node.inputs[0]))
+      slots.update(tensors.variable(t) for t in node.inputs[1:3])
   slots -= trained | {None}
   savers = [
-    {graph_view.variable(t) for t in node.inputs}
+    {tensors.variable(t) for t in node.inputs}
     for node in view.nodes.values()
     if node.op in _WRITERS
   ]
@@ -42,7 +42,7 @@ def may_be_restored(found, stored):
   read = {}
   for node in view.nodes.values():
     if node.op in updates_lib.ASSIGNS and len(node.inputs) > 1:
-      target = graph_view.variable(node.inputs[0])
+      target = tensors.variable(node.inputs[0])
       if target in stored:
         ops = _ops_of(node.inputs[1])
         if 'Placeholder' in ops and not ops & set(_READERS):

@@ -1,6 +1,8 @@
 """Rules on the updates of moving statistics: which run, when, how often."""
 
-from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.graph import shapes
+from graph_resnet9.doctor.graph import tensors
+from graph_resnet9.doctor.graph.nodes import Tensor
 from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import states as states_lib
 from graph_resnet9.doctor.lint.states import Updates
@@ -56,7 +58,7 @@ def unused_flags(view):
     for node in view.nodes.values()
     if node.op == 'Placeholder'
     and node.attr['dtype'].type == 10  # DT_BOOL
-    and not graph_view.shape(graph_view.Tensor(node, 0))
+    and not shapes.shape(Tensor(node, 0))
     and not view.consumers[node]
     and node.name.rpartition('/')[2] != 'keras_learning_phase'
   ]
@@ -66,11 +68,13 @@ def in_cond(found):
   """Update ops that the step depends on and that a branch may not run."""
   view = found.view
   merge = lambda node: node.op in _MERGES
-  live = view.ancestors(found.steps, stop=merge)
   owners = {u.node: u for layer in found.layers for u in layer.updates}
-  conditional = [
-    owners[node] for node in live if node in owners and _switches(view, [node])
-  ]
+  switches = [node for node in view.nodes.values() if _predicates(node)]
+  if not switches:
+    return
+  live = view.ancestors(found.steps, stop=merge)
+  gated = view.descendants(switches, stop=merge)
+  conditional = [owners[node] for node in live & gated if node in owners]
   if not conditional:
     return
   # A step that is in the branch itself is there on purpose.
@@ -85,13 +89,17 @@ def in_cond(found):
 def _switches(view, nodes, stop=lambda node: False):
   """Predicates that nodes die by: of Switches before any Merge, not loops."""
   dead = view.ancestors(nodes, lambda node: stop(node) or node.op in _MERGES)
-  found = set()
-  for node in dead:
-    if node.op in ('Switch', 'RefSwitch'):
-      predicates = graph_view.sources(node.inputs[1])
-      if all(p.node.op != 'LoopCond' for p in predicates):
-        found.update(predicates)
-  return found
+  return {predicate for node in dead for predicate in _predicates(node)}
+
+
+def _predicates(node):
+  """Where a Switch that is no loop's gets its bool from; else nothing."""
+  if node.op not in tensors.SWITCHES:
+    return []
+  predicates = tensors.sources(node.inputs[1])
+  if any(p.node.op == 'LoopCond' for p in predicates):
+    return []
+  return predicates
 
 
 def in_evaluation(found):
@@ -101,7 +109,7 @@ def in_evaluation(found):
     for site in layer.sites:
       if not site.choice or not site.by_batch:
         continue
-      predicates = set(graph_view.sources(site.choice.predicate))
+      predicates = set(tensors.sources(site.choice.predicate))
       if all(p.node.op == 'Const' for p in predicates):
         continue  # There is no evaluation in this graph.
       always += [
@@ -128,7 +136,7 @@ def _gates(view, node):
   for argument in inside:
     if argument.call and argument.branch.endswith('_branch'):
       call = argument.call
-      found.update(graph_view.sources(call.inputs[0]))
+      found.update(tensors.sources(call.inputs[0]))
   return found
 
 
@@ -162,7 +170,7 @@ def _depends_on(tensor, predicates):
       else ()
     )
     if at in predicates or any(
-      predicates & set(graph_view.sources(t)) for t in chosen
+      predicates & set(tensors.sources(t)) for t in chosen
     ):
       return True
     if node.op in _STATISTICS:
@@ -207,7 +215,7 @@ def _parts_of_one_batch(view):
   parts = {}
   for node in view.nodes.values():
     if node.op in ('Split', 'SplitV'):
-      axis = graph_view.constant(node.inputs[0 if node.op == 'Split' else 2])
+      axis = tensors.constant(node.inputs[0 if node.op == 'Split' else 2])
       if axis is not None and axis.size == 1 and axis.item() == 0:
         for consumer in view.consumers[node]:
           for tensor in consumer.inputs:
@@ -216,7 +224,7 @@ def _parts_of_one_batch(view):
                 consumer
               )
     elif node.op in ('StridedSlice', 'Slice'):
-      size = graph_view.shape(node.inputs[0])
+      size = shapes.shape(node.inputs[0])
       if size and len(size) > 1 and _takes_examples(node):
         whole = node.inputs[0]
         parts.setdefault(whole, {})[node] = [node]
@@ -232,7 +240,7 @@ def _takes_examples(node):
   if node.op == 'StridedSlice':
     masks = node.attribute('begin_mask').i & node.attribute('end_mask').i
     return not masks & 1
-  begin, size = (graph_view.constant(t) for t in node.inputs[1:3])
+  begin, size = (tensors.constant(t) for t in node.inputs[1:3])
   if begin is None or size is None or not begin.size or not size.size:
     return True
   return bool(begin.reshape(-1)[0]) or size.reshape(-1)[0] != -1

@@ -7,8 +7,8 @@ from typing import List
 from typing import NamedTuple
 from typing import Tuple
 
+from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph import variables
-from graph_resnet9.doctor.graph import view as graph_view
 from graph_resnet9.doctor.layers import updates as updates_lib
 
 
@@ -83,7 +83,7 @@ def _mode(sites):
 def trained_variables(found):
   """frozenset of the Nodes of variables that a step changes by gradients."""
   return frozenset(
-    graph_view.variable(node.inputs[0])
+    tensors.variable(node.inputs[0])
     for node in found.reached
     if node.inputs
     and (

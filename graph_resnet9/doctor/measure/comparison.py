@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.graph.nodes import Tensor
 from graph_resnet9.doctor.measure import by_stored
 from graph_resnet9.doctor.measure import feeds
 from graph_resnet9.doctor.measure import sessions
@@ -196,7 +196,7 @@ def _shape(runnable, node):
 
 
 def _can_be_fetched(runnable, node):
-  tensor = feeds.tensor_of(runnable.graph, graph_view.Tensor(node, 0))
+  tensor = feeds.tensor_of(runnable.graph, Tensor(node, 0))
   return (
     tensor is not None
     and tensor.dtype.is_floating
@@ -219,7 +219,7 @@ def _ends(runnable, probes):
     if node in seen or node in gradients or _is_change(node):
       continue
     seen.add(node)
-    tensor = feeds.tensor_of(runnable.graph, graph_view.Tensor(node, 0))
+    tensor = feeds.tensor_of(runnable.graph, Tensor(node, 0))
     if tensor is not None and not tensor.dtype.is_floating:
       continue
     if tensor is not None and tensor.shape.rank == 0 and node not in sites:
@@ -255,7 +255,7 @@ def _gradients(runnable):
   ]
   for node in view.nodes.values():
     if node.op in ('Fill', 'OnesLike'):
-      tensor = feeds.tensor_of(runnable.graph, graph_view.Tensor(node, 0))
+      tensor = feeds.tensor_of(runnable.graph, Tensor(node, 0))
       if tensor is not None and tensor.shape.rank == 0:
         waiting.append(node)
   seen = set()
@@ -281,7 +281,7 @@ def _is_change(node):
 
 
 def _is_real(runnable, node):
-  tensor = feeds.tensor_of(runnable.graph, graph_view.Tensor(node, 0))
+  tensor = feeds.tensor_of(runnable.graph, Tensor(node, 0))
   return tensor is None or tensor.dtype.is_floating
 
 
@@ -295,7 +295,7 @@ def _inputs(runnable, nodes):
       continue
     outputs = (
       runnable.graph.get_operation_by_name(node.name).outputs
-      if feeds.tensor_of(runnable.graph, graph_view.Tensor(node, 0)) is not None
+      if feeds.tensor_of(runnable.graph, Tensor(node, 0)) is not None
       and not by_stored.in_branch_or_loop(view, node)
       else []
     )

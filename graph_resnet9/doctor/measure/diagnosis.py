@@ -10,7 +10,7 @@ from typing import Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.measure import probes as probes_lib
 from graph_resnet9.doctor.measure import sessions
 from graph_resnet9.doctor.measure import verdicts as verdicts_lib
@@ -117,7 +117,7 @@ def behind(runnable, probes, lacking):
     names = sorted(
       node.name
       for node in runnable.anatomy.view.ancestors(probe.nodes)
-      if node.op in graph_view.VARIABLE_OPS and node.name in lacking
+      if node.op in tensors.VARIABLE_OPS and node.name in lacking
     )
     if names:
       results.append((probe, _names(names)))

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.graph import tensors
+from graph_resnet9.doctor.graph.nodes import Tensor
 from graph_resnet9.errors import UserError
 
 # A batch that takes longer hangs on a queue that nobody fills.
@@ -100,7 +101,7 @@ def batches(session, runnable, fetches, nodes, count):
     session: as of sessions.restored.
     runnable: sessions.Runnable.
     fetches: function of the number of a batch: nest of Tensors.
-    nodes: graph_view Nodes that the fetches need.
+    nodes: Nodes that the fetches need.
     count: int, how many at most.
   Yields:
     a Batch, until the input ends.
@@ -197,7 +198,7 @@ def phase(runnable, by_batch):
       # A variable is read anew for each use.
       handle = sources[0].node.inputs[0].node
       sources = [
-        graph_view.Tensor(node, 0)
+        Tensor(node, 0)
         for node in view.consumers[handle]
         if node.op == 'ReadVariableOp'
       ]
@@ -229,7 +230,7 @@ def _choosing(runnable):
 
 
 def phase_sources(site):
-  """The graph_view.Tensors that say what a Site that can choose uses.
+  """The Tensors that say what a Site that can choose uses.
 
   Placeholders; or, where a variable decides, what is read of it.
   """
@@ -246,25 +247,25 @@ def _read_of(predicate):
   tensor = predicate
   while (
     tensor.node.op in ('Identity', '_Arg')
-    and tensor.node.inputs[0].node.op not in graph_view.VARIABLE_OPS
+    and tensor.node.inputs[0].node.op not in tensors.VARIABLE_OPS
   ):
     tensor = tensor.node.inputs[0]
   return tensor
 
 
 def fed_choice(site):
-  """The placeholders, as graph_view.Tensors, that a site's choice is fed by."""
+  """The placeholders, as Tensors, that a site's choice is fed by."""
   return [
     source
     for source in (
-      graph_view.sources(site.choice.predicate) if site.choice else ()
+      tensors.sources(site.choice.predicate) if site.choice else ()
     )
     if source.node.op in ('Placeholder', 'PlaceholderWithDefault')
   ]
 
 
 def tensor_of(graph, tensor):
-  """The tf.Tensor of a graph_view.Tensor, or None if it is in a function."""
+  """The tf.Tensor of a Tensor, or None if it is in a function."""
   try:
     return graph.get_tensor_by_name('%s:%d' % (tensor.node.name, tensor.index))
   except (KeyError, ValueError):

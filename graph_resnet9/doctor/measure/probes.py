@@ -9,7 +9,8 @@ from typing import Sequence
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import view as graph_view
+from graph_resnet9.doctor.graph import shapes
+from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.measure import feeds
 from graph_resnet9.doctor.measure import moments
 from graph_resnet9.doctor.measure import pairs
@@ -120,7 +121,7 @@ class _Unmeasurable(Exception):
 
 
 def _probe(runnable, layer, pair, variables):
-  tensors = []
+  measured = []
   for site in pair.sites:
     x = feeds.tensor_of(runnable.graph, site.x)
     if x is None or _in_loop(runnable.anatomy.view, site.x.node):
@@ -129,11 +130,11 @@ def _probe(runnable, layer, pair, variables):
       raise _Unmeasurable('the rank of %s is not known; set its shape' % x.name)
     if x.shape.rank < 2:
       raise _Unmeasurable('%s has no examples: it is a vector' % x.name)
-    tensors.append(_moments(x, site.channel_axis))
+    measured.append(_moments(x, site.channel_axis))
   stored = [variables[v.name] for v in pair.stored if v.name in variables]
   return Probe(
     pair.name,
-    tensors,
+    measured,
     [site.x.node for site in pair.sites],
     layer,
     pair.sites,
@@ -207,8 +208,8 @@ def of_labels(runnable):
   anatomy = runnable.anatomy
   for node in anatomy.view.nodes.values():
     if node.op in (_SPARSE, _DENSE) and node in anatomy.reached:
-      labels = graph_view.outside(node.inputs[1])
-      logits = graph_view.outside(node.inputs[0])
+      labels = tensors.outside(node.inputs[1])
+      logits = tensors.outside(node.inputs[0])
       losses.setdefault(labels, (node, logits))
   probes = []
   with runnable.graph.as_default(), tf.name_scope('probe'):
@@ -216,7 +217,7 @@ def of_labels(runnable):
       values, outputs = (
         feeds.tensor_of(runnable.graph, t) for t in (labels, logits)
       )
-      size = graph_view.shape(logits)
+      size = shapes.shape(logits)
       if (
         values is None
         or outputs is None
@@ -273,10 +274,10 @@ def run(session, runnable, probes, count, more=lambda k: [], nodes=()):
   variables = _changed_by(runnable, nodes)
   before = session.run(variables)
   done = 0
-  tensors = [probe.tensors for probe in probes]
+  measured = [probe.tensors for probe in probes]
   try:
     for batch in feeds.batches(
-      session, runnable, lambda k: (tensors, more(k)), nodes, count
+      session, runnable, lambda k: (measured, more(k)), nodes, count
     ):
       values, others = batch.values
       calls = [[moments.Batch(**call) for call in probe] for probe in values]
@@ -301,7 +302,7 @@ def run(session, runnable, probes, count, more=lambda k: [], nodes=()):
 def _changed_by(runnable, nodes):
   """The global variables that change whenever `nodes` run."""
   changed = {
-    graph_view.variable(node.inputs[0])
+    tensors.variable(node.inputs[0])
     for node in runnable.anatomy.view.ancestors(nodes)
     if _CHANGES.match(node.op) and node.inputs
   }

@@ -12,8 +12,8 @@ import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import decoding
 from graph_resnet9.doctor.graph import program as program_lib
+from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph import variables
-from graph_resnet9.doctor.graph import view as graph_view
 from graph_resnet9.doctor.layers import anatomy as anatomy_lib
 from graph_resnet9.doctor.lint import checkpoint as lint_checkpoint
 from graph_resnet9.doctor.measure import feeds
@@ -132,7 +132,7 @@ def replicas(path):
   """
   view = program_lib.of_meta_graph(decoding.read(path)[1]).view
   numbers = [
-    graph_view.constant(node.inputs[1])
+    tensors.constant(node.inputs[1])
     for node in view.nodes.values()
     if node.op.endswith('AccumulatorTakeGradient')
   ]
