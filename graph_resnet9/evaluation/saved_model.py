@@ -83,7 +83,7 @@ def export(
     dict for the line of JSON.
   Raises:
     UserError: export_dir is in use or cannot be written, or the checkpoint is
-      damaged or does not fit; nothing is left behind.
+      damaged, does not fit or is not finite; nothing is left behind.
   """
   model = run.model.replace(conv='direct')
   class_names = dataset.class_names(run.data.dataset, run.data.classes)
@@ -129,14 +129,22 @@ def _restore(session, prefix, names):
   """Loads {name in the checkpoint: variable}.
 
   Through the initialisers: a saver would leave its ops in the exported graph.
+
+  Raises:
+    UserError: one of them is not finite.
   """
   reader = tf.train.load_checkpoint(prefix)
+  values = {name: reader.get_tensor(name) for name in names}
+  for name, value in values.items():
+    broken = value.size - np.isfinite(value).sum()
+    if broken:
+      raise UserError(
+        '%s: %s: %d of %d values are not finite; export a checkpoint of before '
+        'that' % (prefix, name, broken, value.size)
+      )
   session.run(
     [v.initializer for v in names.values()],
-    {
-      v.initializer.inputs[1]: reader.get_tensor(name)
-      for name, v in names.items()
-    },
+    {v.initializer.inputs[1]: values[name] for name, v in names.items()},
   )
 
 

@@ -336,6 +336,30 @@ class SavedModelTest(absltest.TestCase):
     data.write_bytes(data.read_bytes()[:-100])
     self.refuses('damaged checkpoint', train_dir=damaged)
 
+  def test_weights_that_are_not_finite_are_refused(self):
+    broken = self.dir / 'broken'
+    shutil.copytree(self.done, broken)
+    prefix = str(broken / 'model.ckpt-16')
+    for value, name in ((np.nan, 'kernel'), (np.inf, 'moving_variance')):
+      values = helpers.weights(self.done / 'model.ckpt-16')
+      name = min(key for key in values if key.endswith('/' + name))
+      values[name].flat[1] = value
+      with tf.Graph().as_default(), tf.Session() as session:
+        names = sorted(values)
+        session.run(
+          tf.raw_ops.SaveV2(
+            prefix=prefix,
+            tensor_names=names,
+            shape_and_slices=[''] * len(names),
+            tensors=[tf.constant(values[name]) for name in names],
+          )
+        )
+      self.refuses(
+        'ckpt-16: %s: 1 of %d values are not finite'
+        % (name, values[name].size),
+        train_dir=broken,
+      )
+
   def test_refusal_of_the_check_leaves_nothing(self):
     def check(folder):
       self.assertIn('saved_model.pb', os.listdir(folder))
