@@ -29,6 +29,11 @@ class Optimizer(tf.train.SyncReplicasOptimizer):
     to itself, tf.train.SyncReplicasOptimizer hands these dependencies on to the
     ops that it makes for the chief's queue of tokens, which then take batches
     and updates of their own, besides the steps.
+
+    Collections:
+      LOCAL_VARIABLES: + 1, the worker's own step. TRAIN_OP: + 1.
+      GLOBAL_VARIABLES: what the
+        optimizer within makes.
     """
     grads_and_vars = [(tf.identity(g), v) for g, v in grads_and_vars]
     with tf.control_dependencies(None):

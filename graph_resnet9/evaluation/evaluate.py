@@ -106,6 +106,8 @@ def logits(
     training, model, mirrored, classes: as of tower.
   Returns:
     [batch, classes] float32 Tensor.
+  Collections:
+    UPDATE_OPS, BIASES: as of resnet9.logits.
   """
   images = augment.normalised(images)
   if mirrored:

@@ -52,6 +52,8 @@ def outputs(
     dict of Tensors: classes [batch] int64, class_names [batch] string,
     probabilities [batch, classes] float32. All have the batch in front;
     otherwise a server could not answer image by image.
+  Collections:
+    UPDATE_OPS: + 0. BIASES: as of resnet9.logits.
   """
   logits = evaluate.logits(images, False, model, mirrored, len(class_names))
   classes = tf.argmax(logits, 1)

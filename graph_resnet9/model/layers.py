@@ -58,6 +58,8 @@ def conv(images, filters, size=3, algorithm='direct', init='pytorch'):
     [batch, height, width, filters] Tensor of the dtype of `images`.
   Variables:
     conv/kernel: [size, size, channels, filters] float32, trainable.
+  Collections:
+    Those of its variable.
   Source: davidcpage/cifar10-fast, dawn.py, conv_bn.
   """
   with tf.variable_scope('conv', use_resource=True):
@@ -84,6 +86,8 @@ def whitened(images, filters=None):
     [batch, height, width, 27] Tensor of the dtype of `images`.
   Variables:
     whitening/kernel: [3, 3, 3, 27] float32, not trainable.
+  Collections:
+    Those of its variable.
   Source: davidcpage/cifar10-fast, new_dawn.py, whitening_block.
   """
   with tf.variable_scope('whitening', use_resource=True):
@@ -245,6 +249,8 @@ def linear(features, units, init='pytorch'):
     [batch, units] Tensor of the dtype of `features`.
   Variables:
     linear/kernel: [inputs, units] float32, trainable.
+  Collections:
+    Those of its variable.
   """
   with tf.variable_scope('linear', use_resource=True):
     kernel = tf.get_variable(

@@ -53,6 +53,8 @@ def global_step() -> tf.Variable:
 
   Variables:
     global_step: int64 scalar, made if missing.
+  Collections:
+    GLOBAL_STEP: + 1 if it is made.
   """
   with tf.device('/cpu:0'), tf.variable_scope('', use_resource=True):
     return tf.train.get_or_create_global_step()
