@@ -100,6 +100,11 @@ def run(
       _fail(name, e, error_code)
     except KeyboardInterrupt:
       _fail(name, 'interrupted', 130)
+    except RuntimeError as e:
+      if str(e) != "can't start new thread":
+        raise
+      text = 'no more threads may be started; raise `ulimit -u`'
+      _fail(name, text, error_code)
     except OSError as e:
       lost = _lost_stream(name, e, error_code)
       return code or lost  # A signal's, which came before.

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or broken, and odd flag values."""
+"""Standard streams that are closed, full or broken, limits, odd flag values."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests import helpers
 
 # A command of our own, whose imports take no time.
 PROGRAM = """
-import sys
+import sys, threading
 from absl import flags, logging
 from graph_resnet9.cli import command
 from graph_resnet9.errors import UserError
@@ -24,6 +24,9 @@ def define():
 
 def main():
   logging.warning('warned')
+  if flags.FLAGS.what == 'threads':
+    threading.stack_size(1 << 45)  # More than there is room for.
+    threading.Thread(target=print).start()
   with open('kept', 'w') as f:
     print('result', flush=flags.FLAGS.what == 'flush')
     if flags.FLAGS.what == 'refuse':
@@ -104,6 +107,11 @@ class StreamsTest(parameterized.TestCase):
     done = self.run_program('2>/dev/full', '--what=' + what)
     self.assertEqual(done.returncode, code)
     self.assertEqual(done.stdout, 'result\n')
+
+  def test_no_more_threads_is_one_line(self):
+    done = self.run_program('', '--what=threads', '--verbosity=-3')
+    self.assertEqual((done.returncode, done.stdout), (1, ''))
+    self.assertRegex(done.stderr, r'^-c: no more threads .*`ulimit -u`\n$')
 
   def test_both_full(self):
     done = self.run_program('>/dev/full 2>&1', '--what=done')

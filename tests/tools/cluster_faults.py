@@ -33,7 +33,11 @@ def _last_line(cluster, job, index, code):
 
 
 def frozen_worker(scratch, moments):
-  """A synchronous step waits for a frozen worker; SIGTERM saves."""
+  """A synchronous step waits for a frozen worker; SIGTERM saves.
+
+  Returns:
+    Seconds from the signal to the end of the chief.
+  """
   with _cluster(
     scratch,
     *(('ps', 0), ('worker', 0), ('worker', 1)),
@@ -44,12 +48,14 @@ def frozen_worker(scratch, moments):
     cluster.signal(signal.SIGSTOP, 'worker', 1)
     time.sleep(moments.uniform(0, 3))
     cluster.signal(signal.SIGTERM, 'worker', 0)
+    began = time.monotonic()
     line = _last_line(cluster, 'worker', 0, 143)
-    saved = cluster.saved_step()
+    secs, saved = time.monotonic() - began, cluster.saved_step()
     assert 'saved %s/model.ckpt-%d;' % (cluster.train_dir, saved) in line, line
     assert cluster.step() <= saved, (cluster.step(), saved)
     helpers.weights(cluster.train_dir / ('model.ckpt-%d' % saved))
     assert cluster.code('ps') == 0
+    return round(secs, 1)
 
 
 def frozen_server(scratch, moments):

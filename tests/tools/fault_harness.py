@@ -630,7 +630,9 @@ def clock_set_back(scratch, moments):
   train_dir = scratch / 'run'
   steps, _ = stopped_run(train_dir, [(signal.SIGTERM, in_training)], moments)
   before = first_save(train_dir) if steps[-1] else None
-  expect_resumed(train_dir, run(train_dir, prefix=['faketime', '-5h']), before)
+  expect_resumed(
+    train_dir, run(train_dir, prefix=['faketime', '-f', '-18000 x1']), before
+  )
   expect_consistent(train_dir)
   expect(not leftovers(train_dir), leftovers(train_dir))
 
