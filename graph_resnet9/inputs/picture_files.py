@@ -111,21 +111,22 @@ class Reader:
     try:
       if kind == 'PNG':
         sizes = png_chunks.size(contents)
-        alpha = png_chunks.has_alpha(contents)
-        image = self._alpha_png if alpha else self._png
       else:
         if contents.count(_SCAN) > MAX_SCANS:
           raise UserError(
             '%s: refused, it draws the picture in over %d scans'
             % (path, MAX_SCANS)
           )
-        sizes, image = self._run(self._jpeg_shape, contents)[:2], self._jpeg
+        sizes = self._run(self._jpeg_shape, contents)[:2]
       if int(sizes[0]) * int(sizes[1]) > MAX_PIXELS:
         raise UserError(
           '%s: too large, more than %d megapixels' % (path, MAX_PIXELS / 1e6)
         )
+      image = self._jpeg
       if kind == 'PNG':
         contents = png_chunks.picture(contents)
+        alpha = png_chunks.has_alpha(contents)
+        image = self._alpha_png if alpha else self._png
       pixels = self._run(image, contents)
     except png_chunks.TooMuch:
       raise UserError(

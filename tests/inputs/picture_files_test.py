@@ -124,6 +124,13 @@ class PicturesTest(parameterized.TestCase):
       head + chunk(b'tEXt', b'a\0b') * 10**6 + good[33:], 'far more is in it'
     )
 
+  def test_text_that_speaks_of_transparency_makes_nothing_transparent(self):
+    row = bytes([0b10100101] * 4)
+    np.testing.assert_array_equal(
+      self.read(png(32, 32, 1, GREY, row, chunk(b'tEXt', b'a\0tRNS'))),
+      self.read(png(32, 32, 1, GREY, row)),
+    )
+
   def test_texts_and_profiles_of_a_png_are_not_unpacked(self):
     bomb = zlib.compress(bytes(8 << 20))
     image = NOISE[:32, :32]
