@@ -12,6 +12,7 @@ left as it is, and named. Also makes docs/doctor/diagnose.png.
 """
 
 import argparse
+import os
 import pathlib
 import re
 import shlex
@@ -40,7 +41,7 @@ def shortened(text: str) -> str:
 
 
 def run(command: str, folder: pathlib.Path) -> str:
-  """What a command of the page prints; its exit code is what it is."""
+  """What a command of the page prints; the doctor's may find something."""
   python = 'python() { %s "$@"; }; ' % shlex.quote(sys.executable)
   done = subprocess.run(
     ['bash', '-c', python + command],
@@ -48,10 +49,11 @@ def run(command: str, folder: pathlib.Path) -> str:
     capture_output=True,
     text=True,
     check=False,
+    env={**os.environ, 'TF_USE_LEGACY_KERAS': '1'},
   )
   # What the doctor refuses it says in one line on stderr.
   refused = done.stderr if done.returncode == 2 else ''
-  if done.returncode not in (0, 1, 2):
+  if done.returncode not in (0, 1, 2) or not (done.stdout or refused):
     sys.exit('%s: exit code %d: %s' % (command, done.returncode, done.stderr))
   return shortened(done.stdout + refused)
 

@@ -3,7 +3,8 @@
   python docs/doctor/training.py train FOLDER 'cifar-10-batches-bin/data*.bin'
   python docs/doctor/training.py evaluate PREFIX 'cifar-10-batches-bin/test*bin'
 
-Uses nothing of this project but its environment, in which tf.layers works.
+Uses nothing of this project but its environment, in which tf.layers works with
+TF_USE_LEGACY_KERAS=1 set.
 """
 
 import sys

@@ -50,7 +50,9 @@ def opened(
   Raises:
     UserError: names what cannot be used.
   """
-  flags_file = os.path.join(os.path.dirname(chosen.checkpoint), 'flags.txt')
+  source = chosen.checkpoint
+  assert source is not None  # Of paths.of_session.
+  flags_file = os.path.join(os.path.dirname(source), 'flags.txt')
   settings = None
   if not (chosen.asked or feed) and os.path.lexists(flags_file):
     # Only here: anybody's graph also runs where TensorFlow 1.15 does, and a
@@ -59,18 +61,14 @@ def opened(
     from graph_resnet9.inputs import dataset
     from graph_resnet9.training import rebuilt
 
-    settings = rebuilt.settings_of(chosen.checkpoint, data_dir)
+    settings = rebuilt.settings_of(source, data_dir)
   with contextlib.ExitStack() as stack:
-    checkpoint = stack.enter_context(held.held(chosen.checkpoint, check=False))
+    checkpoint = stack.enter_context(held.held(source, check=False))
     prefix = checkpoint.files
     if settings is None:
       graph = chosen.graph or prefix + '.meta'
       yield Opened(
-        chosen.checkpoint,
-        prefix,
-        lambda: sessions.of_meta_graph(graph, feed),
-        None,
-        None,
+        source, prefix, lambda: sessions.of_meta_graph(graph, feed), None, None
       )
       return
     data = stack.enter_context(dataset.opened(**settings.data))
@@ -78,7 +76,7 @@ def opened(
     if settings.cluster.sync:
       workers = sessions.replicas(prefix + '.meta')
     yield Opened(
-      chosen.checkpoint,
+      source,
       prefix,
       lambda: sessions.of_graph(*rebuilt.graph(settings, data, workers)),
       settings,
