@@ -157,19 +157,16 @@ class LayoutTest(absltest.TestCase):
     self.assertLen(names, len(set(names)))
 
   def test_a_module_goes_by_its_own_name(self):
-    """But those of the doctor and the demos, where a variable has the name."""
     for path in files():
-      rooms = path.relative_to(PACKAGE).parts
-      if rooms[0] not in ('doctor', 'demos'):
-        with self.subTest(file=str(path.relative_to(ROOT))):
-          renamed = [
-            alias.name
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.ImportFrom)
-            for alias in node.names
-            if alias.asname
-          ]
-          self.assertEmpty(renamed)
+      with self.subTest(file=str(path.relative_to(ROOT))):
+        renamed = [
+          alias.name
+          for node in ast.walk(ast.parse(path.read_text()))
+          if isinstance(node, ast.ImportFrom)
+          for alias in node.names
+          if alias.asname
+        ]
+        self.assertEmpty(renamed)
 
   def test_a_file_that_is_elsewhere_is_not_found_on_the_map(self):
     text = """## Layout

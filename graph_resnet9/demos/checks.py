@@ -2,11 +2,11 @@
 
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import program
+from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.layers import anatomy
 from graph_resnet9.doctor.lint import rules
 from graph_resnet9.doctor.measure import diagnosis
-from graph_resnet9.doctor.measure import probes
+from graph_resnet9.doctor.measure import probing
 from graph_resnet9.doctor.measure import sessions
 from graph_resnet9.doctor.measure import verdicts
 
@@ -26,11 +26,11 @@ class Doctor:
       train_op: Operation that a step runs.
     """
     graph = tf.get_default_graph()
-    layers = anatomy.Anatomy(program.of_graph(graph), [train_op.name])
+    layers = anatomy.Anatomy(programs.of_graph(graph), [train_op.name])
     # A graph without batch normalisation has nothing to check or measure.
     self.lint = codes(rules.lint(layers)) if layers.layers else []
     self._runnable = sessions.Runnable(graph, layers)
-    self._probes = probes.of_all(self._runnable) if layers.layers else None
+    self._probes = probing.of_all(self._runnable) if layers.layers else None
 
   def diagnose(self, session, batches=50):
     """List of the codes of the verdicts, on so many batches of the training."""
@@ -51,7 +51,7 @@ class Measurement:
     """
     self._batches = min(len(evaluation.feeds), _MOST_BATCHES)
     graph = tf.get_default_graph()
-    layers = anatomy.Anatomy(program.of_graph(graph))
+    layers = anatomy.Anatomy(programs.of_graph(graph))
     self._runnable = sessions.Runnable(
       graph, layers, feed=lambda: evaluation.feeds
     )
@@ -61,7 +61,7 @@ class Measurement:
       for site in layer.sites
     )
     self._probes = (
-      probes.of_layers(self._runnable, among=evaluation.batch_ops).probes
+      probing.of_layers(self._runnable, among=evaluation.batch_ops).probes
       if by_batch
       else None
     )
@@ -70,7 +70,7 @@ class Measurement:
     """List of moments.Record, one a layer; [] if none normalises by batches."""
     if self._probes is None:
       return []
-    return probes.records(session, self._runnable, self._probes, self._batches)
+    return probing.records(session, self._runnable, self._probes, self._batches)
 
 
 def codes(report):

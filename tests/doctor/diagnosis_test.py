@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.measure import diagnosis
-from graph_resnet9.doctor.measure import probes
+from graph_resnet9.doctor.measure import probing
 from graph_resnet9.doctor.measure import recalibration
 from graph_resnet9.doctor.measure import verdicts
 from tests import helpers
@@ -178,7 +178,7 @@ class DiagnosisTest(parameterized.TestCase):
   def test_session_keeps_its_variables(self, norm, resource):
     saved = self.save(self.mixed, IN_PLACE[norm], resource=resource)
     runnable = saved.runnable()
-    tapped = probes.of_layers(runnable)
+    tapped = probing.of_layers(runnable)
     with runnable.graph.as_default(), tf.Session() as session:
       session.run(
         [tf.global_variables_initializer(), tf.local_variables_initializer()]
@@ -195,7 +195,7 @@ class DiagnosisTest(parameterized.TestCase):
   def test_session_need_not_be_the_default_one(self):
     saved = self.save(self.mixed, IN_PLACE['by_hand'])
     runnable = saved.runnable(lambda: [{'batch:0': self.mixed}] * 2)
-    tapped = probes.of_layers(runnable)
+    tapped = probing.of_layers(runnable)
     session = tf.Session(graph=runnable.graph)
     session.run(
       [

@@ -4,7 +4,7 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import program
+from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph.nodes import GraphView
 from graph_resnet9.doctor.layers import anatomy
@@ -109,7 +109,7 @@ class Made:
 
 
 def taken_apart(graph):
-  return anatomy.Anatomy(program.of_graph(graph))
+  return anatomy.Anatomy(programs.of_graph(graph))
 
 
 class MomentsTest(parameterized.TestCase):

@@ -8,10 +8,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import tensors
-from graph_resnet9.doctor.lint import hook as lint_hook
 from graph_resnet9.doctor.lint import kinds
 from graph_resnet9.doctor.lint import rules
-from graph_resnet9.doctor.measure import verdicts as judge
+from graph_resnet9.doctor.lint.hook import LintHook
+from graph_resnet9.doctor.measure import verdicts
 from graph_resnet9.errors import UserError
 from tests import helpers
 from tests.doctor import corpus
@@ -122,7 +122,7 @@ class CorpusTest(absltest.TestCase):
     text = (helpers.ROOT / 'docs' / 'doctor.md').read_text()
     for code, kind in kinds.KINDS.items():
       self.assertIn('| `%s` | %s |' % (code, kind.severity), text)
-    for code in judge.TITLES:
+    for code in verdicts.TITLES:
       self.assertIn('| `%s` |' % code, text)
 
   def test_every_code_has_a_faulty_graph(self):
@@ -333,19 +333,19 @@ class HookTest(absltest.TestCase):
 
   def test_findings_are_logged_before_the_first_step(self):
     with self.assertLogs('absl', 'ERROR') as logs:
-      self.run_one_step(lint_hook.LintHook(), run_updates=False)
+      self.run_one_step(LintHook(), run_updates=False)
     self.assertLen(logs.output, 1)
     self.assertIn('updates-not-run', logs.output[0])
 
   def test_a_healthy_graph_is_not_talked_about(self):
     with self.assertNoLogs('absl', 'WARNING'):
-      self.run_one_step(lint_hook.LintHook())
+      self.run_one_step(LintHook())
 
   def test_a_defect_of_the_check_is_one_warning(self):
     with absltest.mock.patch.object(
       rules, 'lint', side_effect=KeyError('of a rule')
     ):
-      for hook in (lint_hook.LintHook(), lint_hook.LintHook((), True)):
+      for hook in (LintHook(), LintHook((), True)):
         with self.assertLogs('absl', 'WARNING') as logs:
           self.run_one_step(hook)
         self.assertLen(logs.output, 1)
@@ -353,10 +353,8 @@ class HookTest(absltest.TestCase):
 
   def test_errors_can_stop_the_training(self):
     with self.assertRaisesRegex(ValueError, 'updates-not-run'):
-      self.run_one_step(
-        lint_hook.LintHook(raise_errors=True), run_updates=False
-      )
-    self.run_one_step(lint_hook.LintHook(raise_errors=True))
+      self.run_one_step(LintHook(raise_errors=True), run_updates=False)
+    self.run_one_step(LintHook(raise_errors=True))
 
   def test_the_saver_of_the_session_is_checked(self):
     with tf.Graph().as_default():
@@ -366,7 +364,7 @@ class HookTest(absltest.TestCase):
       )
       with self.assertLogs('absl', 'ERROR') as logs:
         with tf.train.MonitoredTrainingSession(
-          scaffold=scaffold, hooks=[lint_hook.LintHook()]
+          scaffold=scaffold, hooks=[LintHook()]
         ) as session:
           session.run(train_op)
     self.assertIn('statistics-not-saved', logs.output[0])
@@ -374,23 +372,19 @@ class HookTest(absltest.TestCase):
   def test_a_graph_without_batch_norm_is_none_of_its_business(self):
     with tf.Graph().as_default(), self.assertNoLogs('absl', 'WARNING'):
       op = tf.no_op()
-      with tf.train.MonitoredTrainingSession(
-        hooks=[lint_hook.LintHook()]
-      ) as session:
+      with tf.train.MonitoredTrainingSession(hooks=[LintHook()]) as session:
         session.run(op)
 
 
 class OwnTrainingTest(absltest.TestCase):
   def test_the_recipe_is_healthy(self):
     with self.assertNoLogs('absl', 'WARNING'):
-      helpers.train(self.create_tempdir().full_path, [lint_hook.LintHook()])
+      helpers.train(self.create_tempdir().full_path, [LintHook()])
 
   def test_without_update_ops_it_is_not(self):
     with self.assertLogs('absl', 'ERROR') as logs:
       helpers.train(
-        self.create_tempdir().full_path,
-        [lint_hook.LintHook()],
-        update_ops='none',
+        self.create_tempdir().full_path, [LintHook()], update_ops='none'
       )
     self.assertIn('updates-not-run', logs.output[0])
 

@@ -17,7 +17,7 @@ from absl.testing import absltest
 import tensorflow.compat.v1 as tf
 from tensorflow.core.framework import variable_pb2
 
-from graph_resnet9.doctor.graph import program
+from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.layers import anatomy
 from graph_resnet9.doctor.lint import rules
 from tests.doctor import corpus
@@ -226,7 +226,7 @@ def told(graph, prefix):
     return frozenset(name[len(graph.scope) :] for name in names)
 
   found = anatomy.Anatomy(
-    program.of_meta_graph(graph.meta_graph), graph.train_ops
+    programs.of_meta_graph(graph.meta_graph), graph.train_ops
   )
   report = rules.lint(found, prefix)
   return (

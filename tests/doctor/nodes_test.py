@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import nodes
 from graph_resnet9.doctor.graph import ops
-from graph_resnet9.doctor.graph import program
+from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph import walks
 from graph_resnet9.doctor.graph.nodes import Tensor
@@ -66,7 +66,7 @@ class LinkTest(absltest.TestCase):
   def test_collections_are_not_added(self):
     meta_graph = tf.MetaGraphDef()
     meta_graph.graph_def.node.add(name='a', op='NoOp')
-    program.of_meta_graph(meta_graph)
+    programs.of_meta_graph(meta_graph)
     self.assertEmpty(meta_graph.collection_def)
 
   def test_more_ops_than_are_read_are_refused(self):
@@ -250,17 +250,17 @@ class SlicesTest(absltest.TestCase):
     made.const('specs', [spec])
     made.op('save', 'SaveV2', 'prefix', 'names', 'specs', 'v/read')
     meta_graph = tf.MetaGraphDef(graph_def=made.graph_def)
-    return program.of_meta_graph(meta_graph)
+    return programs.of_meta_graph(meta_graph)
 
   def test_a_part_of_a_variable(self):
     of = self.saver('8 3 2,4:-')
-    self.assertEqual(program.checkpoint_names(of), {'v': 'whole'})
-    (part,) = program.checkpoint_slices(of).values()
+    self.assertEqual(programs.checkpoint_names(of), {'v': 'whole'})
+    (part,) = programs.checkpoint_slices(of).values()
     self.assertEqual(part, (slice(2, 6), slice(None)))
 
   def test_a_damaged_part(self):
     with self.assertRaisesRegex(ValueError, 'no part of a saved variable'):
-      program.checkpoint_slices(self.saver('8 3 x'))
+      programs.checkpoint_slices(self.saver('8 3 x'))
 
 
 if __name__ == '__main__':

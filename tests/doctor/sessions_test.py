@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.measure import diagnosis
-from graph_resnet9.doctor.measure import probes
+from graph_resnet9.doctor.measure import probing
 from graph_resnet9.doctor.measure import recalibration
 from graph_resnet9.doctor.measure import sessions
 from graph_resnet9.errors import UserError
@@ -168,7 +168,7 @@ class PairsTest(parameterized.TestCase):
 
   def test_they_are_named_apart(self):
     saved = small_graphs.save(self.dir, self.build, step=9)
-    measured = probes.of_layers(saved.runnable())
+    measured = probing.of_layers(saved.runnable())
     self.assertEqual(
       [probe.name for probe in measured.probes], ['step0', 'step1', 'step2']
     )

@@ -47,7 +47,7 @@ class Anatomy:
     """Takes the graph apart.
 
     Args:
-      program: program.Program.
+      program: programs.Program.
       train_ops: names of the ops that a step runs, all of them; empty: those of
         the collection TRAIN_OP, all by which optimizers change variables, and
         what depends on them.

@@ -1,12 +1,12 @@
 """Rules on what layers normalise by, and on what is kept of it."""
 
-from graph_resnet9.doctor.graph import program as program_lib
+from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.graph import shapes
 from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import restoring
 from graph_resnet9.doctor.lint import running
-from graph_resnet9.doctor.lint import states as states_lib
-from graph_resnet9.doctor.lint.states import Updates
+from graph_resnet9.doctor.lint import step_states
+from graph_resnet9.doctor.lint.step_states import Updates
 
 # Fewer values than this a statistic is an estimate of no use: the standard
 # deviation of 16 is off by a sixth.
@@ -17,7 +17,7 @@ LEAST_DECAY = 0.5
 
 def never(found, states):
   """Layers whose gamma and beta are trained, and that never see a batch."""
-  trained = states_lib.trained_variables(found) if found.steps else ()
+  trained = step_states.trained_variables(found) if found.steps else ()
   layers = [
     state.layer
     for state in states
@@ -35,7 +35,7 @@ def never(found, states):
     detail.append('nothing in the graph sets them')
   yield findings.of(
     code,
-    [s.node for layer in layers for s in states_lib.used_sites(found, layer)],
+    [s.node for layer in layers for s in step_states.used_sites(found, layer)],
     stored,
     '; '.join(detail),
   )
@@ -50,9 +50,9 @@ def never_by_the_batch(found, layer, trained):
   """
   return (
     bool(layer.stored)
-    and bool(states_lib.used_sites(found, layer))
+    and bool(step_states.used_sites(found, layer))
     and not found.trained_sites(layer)
-    and states_lib.scale_is_trained(layer, trained)
+    and step_states.scale_is_trained(layer, trained)
     and not any(u.node in found.reached for u in layer.updates)
   )
 
@@ -130,7 +130,7 @@ def decays(found):
 
 def saver(found):
   """Statistics that something changes, and the saver leaves out."""
-  saved = program_lib.checkpoint_names(found.program)
+  saved = programs.checkpoint_names(found.program)
   trainable = {node.name for node in found.program.trainable}
   if not saved or not trainable & set(saved):
     return

@@ -7,7 +7,8 @@ from typing import List
 from typing import NamedTuple
 from typing import Tuple
 
-from graph_resnet9.doctor.lint import findings as findings_lib
+from graph_resnet9.doctor.lint.findings import Finding
+from graph_resnet9.doctor.lint.findings import listed
 from graph_resnet9.doctor.lint.kinds import ERROR
 from graph_resnet9.doctor.lint.kinds import KINDS
 
@@ -24,7 +25,7 @@ class Report(NamedTuple):
   notes: lines that are no findings.
   """
 
-  findings: List[findings_lib.Finding]
+  findings: List[Finding]
   seen: Dict[str, int]
   train_ops: Tuple[str, ...]
   assumed: Tuple[str, ...]
@@ -76,7 +77,7 @@ class Report(NamedTuple):
       return line + '; %d of %d updates run; train op: %s' % (
         seen['updates_run'],
         seen['updates'],
-        findings_lib.listed(self.train_ops),
+        listed(self.train_ops),
       )
     return line + '; no train op: taken for evaluation or export'
 
@@ -85,7 +86,7 @@ class Report(NamedTuple):
     if self.assumed:
       lines.append(
         'taken to be run beside the train op: '
-        + findings_lib.listed(self.assumed)
+        + listed(self.assumed)
         + ' (--train_op=NAME,NAME says what a step runs)'
       )
     lines += ['note: ' + note for note in self.notes]
@@ -166,7 +167,7 @@ def _place(path, finding):
 
 
 def _message(finding):
-  concerned = findings_lib.listed(finding.variables or finding.ops)
+  concerned = listed(finding.variables or finding.ops)
   where = ': ' + concerned if concerned else ''
   return '%s%s. mend: %s' % (finding.title, where, finding.cure)
 

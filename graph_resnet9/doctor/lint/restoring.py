@@ -2,7 +2,7 @@
 
 from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph import variables
-from graph_resnet9.doctor.layers import updates as updates_lib
+from graph_resnet9.doctor.layers.updates import ASSIGNS
 
 _WRITERS = ('SaveV2', 'Save', 'SaveSlices')
 _READERS = ('RestoreV2', 'Restore', 'RestoreSlice')
@@ -41,7 +41,7 @@ def may_be_restored(found, stored):
     return True
   read = {}
   for node in view.nodes.values():
-    if node.op in updates_lib.ASSIGNS and len(node.inputs) > 1:
+    if node.op in ASSIGNS and len(node.inputs) > 1:
       target = tensors.variable(node.inputs[0])
       if target in stored:
         ops = _ops_of(node.inputs[1])

@@ -8,16 +8,16 @@ import traceback
 
 from absl import logging
 
-from graph_resnet9.doctor.graph import program as program_lib
+from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.layers import anatomy
 from graph_resnet9.doctor.lint import axis_and_loss
-from graph_resnet9.doctor.lint import checkpoint as checkpoint_lib
 from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import hazards
 from graph_resnet9.doctor.lint import normalising
 from graph_resnet9.doctor.lint import running
+from graph_resnet9.doctor.lint import saved_statistics
 from graph_resnet9.doctor.lint import source
-from graph_resnet9.doctor.lint import states as states_lib
+from graph_resnet9.doctor.lint import step_states
 from graph_resnet9.doctor.lint.reports import Report
 from graph_resnet9.errors import UserError
 
@@ -48,7 +48,7 @@ def lint(found, checkpoint=None):
       'no batch normalisation in this graph: nothing is divided '
       'by the root of a variance over the examples'
     )
-  states = [states_lib.of(found, layer) for layer in found.layers]
+  states = [step_states.of(found, layer) for layer in found.layers]
   rules = [
     running.updates(found, states),
     running.in_cond(found),
@@ -71,7 +71,7 @@ def lint(found, checkpoint=None):
     }
     # With the checkpoint it is known whether they were restored.
     results = [f for f in results if f.code not in _UNTIL_SEEN]
-    results += checkpoint_lib.statistics(found, checkpoint, explained)
+    results += saved_statistics.statistics(found, checkpoint, explained)
   return Report(
     sorted(results, key=lambda f: f.severity),
     _seen(found, states),
@@ -87,7 +87,7 @@ def _seen(found, states):
   return dict(
     {
       mode.value: sum(state.mode is mode for state in states)
-      for mode in states_lib.Mode
+      for mode in step_states.Mode
     },
     layers=len(states),
     updates=len(updates),
@@ -100,10 +100,10 @@ def lint_graph(graph, train_ops=(), saver=None, checkpoint=None):
 
   Args:
     graph: tf.Graph.
-    train_ops: as of anatomy.Anatomy. saver: as of program.of_graph.
+    train_ops: as of anatomy.Anatomy. saver: as of programs.of_graph.
     checkpoint: as of lint.
   """
-  found = anatomy.Anatomy(program_lib.of_graph(graph, saver), train_ops)
+  found = anatomy.Anatomy(programs.of_graph(graph, saver), train_ops)
   report = lint(found, checkpoint)
   return report._replace(
     findings=[source.with_places(graph, f) for f in report.findings]
@@ -118,8 +118,7 @@ def lint_meta_graph(meta_graph, train_ops=(), checkpoint=None):
   """
   try:
     return lint(
-      anatomy.Anatomy(program_lib.of_meta_graph(meta_graph), train_ops),
-      checkpoint,
+      anatomy.Anatomy(programs.of_meta_graph(meta_graph), train_ops), checkpoint
     )
   except UserError:
     raise

@@ -4,8 +4,8 @@ from graph_resnet9.doctor.graph import shapes
 from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph.nodes import Tensor
 from graph_resnet9.doctor.lint import findings
-from graph_resnet9.doctor.lint import states as states_lib
-from graph_resnet9.doctor.lint.states import Updates
+from graph_resnet9.doctor.lint import step_states
+from graph_resnet9.doctor.lint.step_states import Updates
 
 # From an update to the normalisation that waits for it, in Nodes.
 _MAX_WALK = 200
@@ -30,7 +30,7 @@ def updates(found, states):
       state.updates in (Updates.ALL, Updates.PARTLY, Updates.BY_ANOTHER_TOWER)
       for state in states
     )
-    loops = states_lib.in_loops(found.view)
+    loops = step_states.in_loops(found.view)
     yield findings.of(
       'updates-partly-run' if some_run else 'updates-not-run',
       [u.node for u in left],
@@ -262,7 +262,7 @@ def _are_parts(group, parts):
 
 def in_loops(found):
   """Layers whose statistics all iterations of a loop update."""
-  loops = states_lib.in_loops(found.view)
+  loops = step_states.in_loops(found.view)
   if not loops or any(step in loops for step in found.steps):
     return  # Nothing there, or a loop of training steps.
   shared = [

@@ -21,7 +21,7 @@ def copy(runnable, probes):
 
   Args:
     runnable: sessions.Runnable.
-    probes: list of probes.Probe, of the layers concerned.
+    probes: list of probing.Probe, of the layers concerned.
   Raises:
     UserError: it cannot be made.
   """

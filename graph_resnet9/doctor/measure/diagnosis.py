@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import tensors
-from graph_resnet9.doctor.measure import probes as probes_lib
+from graph_resnet9.doctor.measure import probing
 from graph_resnet9.doctor.measure import sessions
-from graph_resnet9.doctor.measure import verdicts as verdicts_lib
+from graph_resnet9.doctor.measure import verdicts
 
 # Of accuracy: more than chance between two evaluations of the same weights.
 _GAIN = 0.01
@@ -42,7 +42,7 @@ class Diagnosis(NamedTuple):
   @property
   def faults(self):
     """Whether a verdict finds one; else what is not healthy is not known."""
-    return any(v.code not in verdicts_lib.NO_FAULT for v in self.verdicts)
+    return any(v.code not in verdicts.NO_FAULT for v in self.verdicts)
 
 
 def diagnose(runnable, prefix, count):
@@ -57,7 +57,7 @@ def diagnose(runnable, prefix, count):
   Raises:
     UserError: the checkpoint or the input cannot be used.
   """
-  probes = probes_lib.of_all(runnable)
+  probes = probing.of_all(runnable)
   with sessions.restored(runnable, prefix) as session:
     return examine(
       session, runnable, probes, count, sessions.lacking(runnable, prefix)
@@ -70,23 +70,21 @@ def examine(session, runnable, probes, count, lacking=()):
   Args:
     session: tf.Session on the runnable's graph, its queue runners started.
     runnable: sessions.Runnable.
-    probes: of probes.of_all, made before the graph was finalised.
+    probes: of probing.of_all, made before the graph was finalised.
     count: int, batches at most.
     lacking: names of variables that hold initial values for want of others.
   """
   step_variable = tf.train.get_global_step(runnable.graph)
   step = None if step_variable is None else int(session.run(step_variable))
-  records = probes_lib.records(session, runnable, probes.probes, count, step)
-  reasons = [
-    pair for pair in probes.unmeasured if pair[1] != probes_lib.NOT_RUN
-  ]
+  records = probing.records(session, runnable, probes.probes, count, step)
+  reasons = [pair for pair in probes.unmeasured if pair[1] != probing.NOT_RUN]
   reasons += [
     (probe.name, 'behind variables that the checkpoint lacks: ' + names)
     for probe, names in behind(runnable, probes.probes, lacking)
   ]
   return Diagnosis(
     records,
-    verdicts_lib.judge(records, reasons),
+    verdicts.judge(records, reasons),
     step,
     probes.layers,
     probes.unmeasured,
@@ -98,7 +96,7 @@ def behind(runnable, probes, lacking):
   """[(Probe, text)] of layers whose input depends on variables that lack.
 
   Args:
-    runnable: sessions.Runnable. probes: list of probes.Probe.
+    runnable: sessions.Runnable. probes: list of probing.Probe.
     lacking: names of variables that are not in the checkpoint.
   """
   # Those that the batch takes the place of do not matter.
@@ -220,7 +218,7 @@ def table(result, scores):
     )
   )
   if result.unmeasured:
-    lines.append('not measured: ' + verdicts_lib.listed(result.unmeasured))
+    lines.append('not measured: ' + verdicts.listed(result.unmeasured))
   if result.lacking:
     lines.append(
       'not in the checkpoint, so at their initial values: '
@@ -259,15 +257,13 @@ def draw(path, result, title):
   )
   means, variances, shares = canvas.subplots(1, 3, sharey=True)
   means.barh(stored, [records[k].mean_gap for k in stored], color='C4')
-  means.axvline(verdicts_lib.MOST_GAP, color='k', ls=':')
+  means.axvline(verdicts.MOST_GAP, color='k', ls=':')
   means.set_xlabel('|stored mean - actual|, standard deviations')
   with np.errstate(invalid='ignore', divide='ignore'):  # Negative ones.
     ratios = [np.log2(records[k].variance_ratio) for k in stored]
   variances.barh(stored, ratios, color='C5')
   for bound in (-1, 1):
-    variances.axvline(
-      bound * np.log2(verdicts_lib.MOST_RATIO), color='k', ls=':'
-    )
+    variances.axvline(bound * np.log2(verdicts.MOST_RATIO), color='k', ls=':')
   variances.set_xlabel('log2 of stored variance / actual')
   for shift, colour, label, values in (
     (-0.2, 'C0', 'measured', [r.share_between_batches for r in records]),
@@ -293,7 +289,7 @@ def draw(path, result, title):
     axes.grid(axis='x', alpha=0.3)
   canvas.suptitle(
     '%s\n%s'
-    % (title, '; '.join(verdicts_lib.TITLES[v.code] for v in result.verdicts)),
+    % (title, '; '.join(verdicts.TITLES[v.code] for v in result.verdicts)),
     fontsize=10,
   )
   canvas.savefig(path, format='png', dpi=100)

@@ -9,11 +9,11 @@ from typing import Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.measure import comparison as comparison_lib
+from graph_resnet9.doctor.measure import comparing
 from graph_resnet9.doctor.measure import diagnosis
 from graph_resnet9.doctor.measure import feeds
 from graph_resnet9.doctor.measure import moments
-from graph_resnet9.doctor.measure import probes as probes_lib
+from graph_resnet9.doctor.measure import probing
 from graph_resnet9.doctor.measure import rewriting
 from graph_resnet9.doctor.measure import sessions
 from graph_resnet9.errors import UserError
@@ -27,7 +27,7 @@ class Statistics(NamedTuple):
 
   values: {name of a variable: array of its shape and dtype}.
   batches: int, that they are of.
-  held_out: list of comparison.HeldOut, batches that they are not of; of the
+  held_out: list of comparing.HeldOut, batches that they are not of; of the
     only batch if there is no other: apart is False then.
   """
 
@@ -41,7 +41,7 @@ class Recalibration(NamedTuple):
   """What was written.
 
   values: {name of a variable: array}. batches: int, that they are of.
-  comparison: comparison.Comparison of old and new ones; None if not asked for.
+  comparison: comparing.Comparison of old and new ones; None if not asked for.
   """
 
   values: Dict[str, Any]
@@ -57,7 +57,7 @@ def of_layers(runnable):
   Raises:
     UserError: one cannot be measured, or its variables cannot be told.
   """
-  probes = probes_lib.of_layers(runnable, frozen=False).probes
+  probes = probing.of_layers(runnable, frozen=False).probes
   for probe in probes:
     if not probe.stored:
       raise UserError(
@@ -89,7 +89,7 @@ def statistics(
     runnable: sessions.Runnable.
     probes: of of_layers.
     count: int, batches at most, besides those held out.
-    measure: comparison.Measure, or None.
+    measure: comparing.Measure, or None.
     held_out: int, the first batches are kept for it, a fifth of all or one at
       most.
     check: function of the feed dict of a batch, which may raise UserError.
@@ -103,7 +103,7 @@ def statistics(
   kept = []  # (HeldOut, list of Moments)
   done = 0
   fetches = measure.fetches(runnable.graph) if measure else []
-  for batch in probes_lib.run(
+  for batch in probing.run(
     session,
     runnable,
     probes,
@@ -185,7 +185,7 @@ def recalibrate(runnable, prefix, out, count, held_out=HELD_OUT, force=False):
   measure = None
   if held_out:
     try:
-      measure = comparison_lib.measure_of(runnable, probes)
+      measure = comparing.measure_of(runnable, probes)
     except UserError:
       if not force:
         raise
@@ -221,9 +221,9 @@ def recalibrate(runnable, prefix, out, count, held_out=HELD_OUT, force=False):
 
 
 def _compared(runnable, prefix, probes, measure, new, force):
-  """comparison.Comparison of Statistics, or None if forced to do without."""
+  """comparing.Comparison of Statistics, or None if forced to do without."""
   try:
-    return comparison_lib.compare(
+    return comparing.compare(
       runnable, prefix, probes, measure, new.held_out, new.values
     )._replace(apart=new.apart)
   except UserError:
@@ -264,7 +264,7 @@ def _check_trained_by_batch(session, runnable, probes):
   step = None if step is None else int(session.run(step))
   for probe in probes:
     values = session.run(list(probe.stored))
-    if probes_lib.trained_by_stored(runnable.anatomy, probe, values, step):
+    if probing.trained_by_stored(runnable.anatomy, probe, values, step):
       raise UserError(
         'layer %s: a training step runs its updates, and after step %d its '
         'statistics are still the initial ones: training normalised by those, '

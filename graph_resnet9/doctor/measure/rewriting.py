@@ -8,8 +8,8 @@ import tempfile
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import program as program_lib
-from graph_resnet9.doctor.lint import checkpoint as lint_checkpoint
+from graph_resnet9.doctor.graph import programs
+from graph_resnet9.doctor.lint import saved_statistics
 from graph_resnet9.errors import UserError
 
 
@@ -19,14 +19,14 @@ def rewrite(program, prefix, out, values):
   What the checkpoint lacks is added under the variables' names.
 
   Args:
-    program: program.Program of its graph.
+    program: programs.Program of its graph.
     prefix, out: prefixes of checkpoints.
     values: {name of a variable: array}.
   Raises:
     UserError: `out` cannot be written; nothing is left behind.
   """
-  keys = program_lib.checkpoint_names(program)
-  reader = lint_checkpoint.open_reader(prefix, program)
+  keys = programs.checkpoint_names(program)
+  reader = saved_statistics.open_reader(prefix, program)
   tensors = {
     name: _array(reader.get_tensor(name))
     for name in reader.get_variable_to_shape_map()

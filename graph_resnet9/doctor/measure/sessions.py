@@ -11,11 +11,11 @@ from typing import Tuple
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import decoding
-from graph_resnet9.doctor.graph import program as program_lib
+from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph import variables
-from graph_resnet9.doctor.layers import anatomy as anatomy_lib
-from graph_resnet9.doctor.lint import checkpoint as lint_checkpoint
+from graph_resnet9.doctor.layers.anatomy import Anatomy
+from graph_resnet9.doctor.lint import saved_statistics
 from graph_resnet9.doctor.measure import feeds
 from graph_resnet9.errors import UserError
 
@@ -46,7 +46,7 @@ class Runnable(NamedTuple):
   """
 
   graph: tf.Graph
-  anatomy: anatomy_lib.Anatomy
+  anatomy: Anatomy
   init_feed: Dict[Any, Any] = {}
   feed: Optional[Any] = None
   losses: Tuple[str, ...] = ()
@@ -56,7 +56,7 @@ def of_graph(graph, init_feed):
   """Runnable of a tf.Graph whose input needs no feeds."""
   return Runnable(
     graph,
-    anatomy_lib.Anatomy(program_lib.of_graph(graph)),
+    Anatomy(programs.of_graph(graph)),
     init_feed,
     losses=tuple(t.name for t in graph.get_collection(tf.GraphKeys.LOSSES)),
   )
@@ -80,7 +80,7 @@ def of_meta_graph(path, feed):
       meta_graph.collection_def[tf.GraphKeys.LOSSES].node_list.value
     )
   try:
-    anatomy = anatomy_lib.Anatomy(program_lib.of_meta_graph(meta_graph))
+    anatomy = Anatomy(programs.of_meta_graph(meta_graph))
     variables.name_them(meta_graph, anatomy.view)
     graph = imported(meta_graph)
   except (ValueError, KeyError, tf.errors.OpError) as e:
@@ -130,7 +130,7 @@ def replicas(path):
   Raises:
     UserError: it cannot be read.
   """
-  view = program_lib.of_meta_graph(decoding.read(path)[1]).view
+  view = programs.of_meta_graph(decoding.read(path)[1]).view
   numbers = [
     tensors.constant(node.inputs[1])
     for node in view.nodes.values()
@@ -152,7 +152,7 @@ def restored(runnable, prefix, start_input=True):
   Raises:
     UserError: the checkpoint is not of this graph, or its input cannot start.
   """
-  reader = lint_checkpoint.open_reader(prefix, runnable.anatomy.program)
+  reader = saved_statistics.open_reader(prefix, runnable.anatomy.program)
   coordinator = tf.train.Coordinator()
   threads = []
   with runnable.graph.as_default(), tf.Session(
@@ -210,8 +210,8 @@ def _failure(coordinator):
 
 def _restore(session, runnable, reader, prefix):
   """Gives all global variables their values, those not saved initial ones."""
-  keys = program_lib.checkpoint_names(runnable.anatomy.program)
-  parts = program_lib.checkpoint_slices(runnable.anatomy.program)
+  keys = programs.checkpoint_names(runnable.anatomy.program)
+  parts = programs.checkpoint_slices(runnable.anatomy.program)
   values, initial = [], []
   for variable in tf.global_variables():
     name = variable.op.name
@@ -261,7 +261,7 @@ def assign(session, values):
 
 def lacking(runnable, prefix):
   """Names of the global variables that a checkpoint does not hold."""
-  keys = program_lib.checkpoint_names(runnable.anatomy.program)
+  keys = programs.checkpoint_names(runnable.anatomy.program)
   saved = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
   return [
     variable.op.name

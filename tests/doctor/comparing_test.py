@@ -7,7 +7,7 @@ from absl.testing import parameterized
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.measure import comparison
+from graph_resnet9.doctor.measure import comparing
 from graph_resnet9.doctor.measure import recalibration
 from graph_resnet9.doctor.measure import sessions
 from graph_resnet9.errors import UserError
@@ -188,7 +188,7 @@ class ComparisonTest(parameterized.TestCase):
   def measure(self, build):
     saved = self.save(NORMS['fused'], 0, 1, build=build)
     runnable = saved.runnable(self.feed)
-    return comparison.measure_of(runnable, recalibration.of_layers(runnable))
+    return comparing.measure_of(runnable, recalibration.of_layers(runnable))
 
   def test_cross_entropy(self):
     measure = self.measure(classifier)
@@ -255,7 +255,7 @@ class ComparisonTest(parameterized.TestCase):
     runnable = saved.runnable()
     # By the batch's own mean and variance as stored ones nothing may differ.
     probes = recalibration.of_layers(runnable)
-    measure = comparison.measure_of(runnable, probes)
+    measure = comparing.measure_of(runnable, probes)
     with sessions.restored(runnable, saved.prefix) as session:
       new = recalibration.statistics(
         session, runnable, probes, 4, measure, held_out=1
@@ -268,7 +268,7 @@ class ComparisonTest(parameterized.TestCase):
       .reshape(-1, 3)
       .astype(np.float64)
     )
-    compared = comparison.compare(
+    compared = comparing.compare(
       runnable,
       saved.prefix,
       probes,
@@ -328,7 +328,7 @@ class WorseTest(parameterized.TestCase):
     ([np.inf], [1.0], [np.inf], True),
   )
   def test_is_worse(self, stored, batch, new, expected):
-    self.assertEqual(comparison.is_worse(stored, batch, new), expected)
+    self.assertEqual(comparing.is_worse(stored, batch, new), expected)
 
 
 if __name__ == '__main__':

@@ -3,12 +3,12 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from graph_resnet9.doctor.graph import program as program_lib
+from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.graph import shapes
 from graph_resnet9.doctor.graph.nodes import Tensor
 from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import normalising
-from graph_resnet9.doctor.lint import states as states_lib
+from graph_resnet9.doctor.lint import step_states
 from graph_resnet9.doctor.measure import verdicts
 from graph_resnet9.errors import UserError
 
@@ -25,10 +25,10 @@ def statistics(found, prefix, explained):
   """
   program = found.program
   values = open_reader(prefix, program)
-  keys = program_lib.checkpoint_names(program)
+  keys = programs.checkpoint_names(program)
   step_name = program.global_step or tf.GraphKeys.GLOBAL_STEP
   step = _step(values, keys.get(step_name, step_name))
-  trained = states_lib.trained_variables(found) if found.steps else ()
+  trained = step_states.trained_variables(found) if found.steps else ()
   lacking, initial, unseen, slow, broken = [], [], [], [], []
   for layer in found.layers:
     by_batch = not found.steps or found.trained_sites(layer)
@@ -126,8 +126,8 @@ def _saw_no_batch(found, layer, trained):
   if normalising.never_by_the_batch(found, layer, trained):
     return True
   return (
-    states_lib.scale_is_trained(layer, trained)
-    and any(s.choice for s in states_lib.used_sites(found, layer))
+    step_states.scale_is_trained(layer, trained)
+    and any(s.choice for s in step_states.used_sites(found, layer))
     and any(u.node in found.reached for u in layer.updates)
   )
 
@@ -148,8 +148,8 @@ def open_reader(prefix, program):
       '--checkpoint=%s: no checkpoint, or a damaged one (%s)'
       % (prefix, str(e).splitlines()[0])
     ) from None
-  keys = program_lib.checkpoint_names(program)
-  parts = program_lib.checkpoint_slices(program)
+  keys = programs.checkpoint_names(program)
+  parts = programs.checkpoint_slices(program)
   present = 0
   for node in program.trainable:
     key = keys.get(node.name, node.name)

@@ -9,7 +9,7 @@ from typing import Tuple
 
 from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph import variables
-from graph_resnet9.doctor.layers import updates as updates_lib
+from graph_resnet9.doctor.layers.updates import ASSIGNS
 
 
 class Mode(enum.Enum):
@@ -88,7 +88,7 @@ def trained_variables(found):
     if node.inputs
     and (
       variables.APPLIES.fullmatch(node.op)
-      or node.op in updates_lib.ASSIGNS
+      or node.op in ASSIGNS
       and node in found.steps
     )
   ) - {None}

@@ -143,7 +143,7 @@ def measure_of(runnable, probes):
   from the layers end. Where there are several such, all ends are the outputs.
 
   Args:
-    runnable: sessions.Runnable. probes: list of probes.Probe.
+    runnable: sessions.Runnable. probes: list of probing.Probe.
   Raises:
     UserError: there is nothing to measure.
   """
@@ -314,7 +314,7 @@ def compare(runnable, prefix, probes, measure, held_out, values):
 
   Args:
     runnable: sessions.Runnable. prefix: of the checkpoint.
-    probes: list of probes.Probe, of the layers concerned.
+    probes: list of probing.Probe, of the layers concerned.
     measure: Measure. held_out: list of HeldOut.
     values: {name of a variable: array}, the new statistics.
   Raises:
