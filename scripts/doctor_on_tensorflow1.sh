@@ -26,9 +26,10 @@ if [ ! -e "$dir/tensorflow1/ready" ]; then
   touch "$dir/tensorflow1/ready"
 fi
 old=$dir/tensorflow1/bin/python
-# lint_test.py builds its graphs with tf-keras; the graphs of eras_test.py are
-# TensorFlow 1's own.
-mapfile -t files < <(ls tests/doctor/*_test.py | grep -v /lint_test.py)
+# The corpus is built with tf-keras; the graphs of eras_test.py are TensorFlow
+# 1's own.
+mapfile -t files < <(
+  ls tests/doctor/*_test.py | grep -vE '/(lint|metamorphic)_test.py')
 "$old" -m pytest -q "$@" "${files[@]}"
 GRAPH_RESNET9_ENGINES=$dir "${GRAPH_RESNET9_PYTHON:-python}" -m pytest -q "$@" \
   tests/doctor/exchange_test.py

@@ -507,10 +507,9 @@ class ProcessTest(helpers.CommandTestCase):
     return small_graphs.save(self.dir, build, values, step=500)
 
   def test_exit_codes_of_lint(self):
-    for build, code in ((placeholder, 0), (forgotten_updates, 1)):
-      saved = self.save(build)
-      done = helpers.command('lint', '--meta_graph=' + saved.meta)
-      self.assertEqual((done.returncode, done.stderr), (code, ''))
+    saved = self.save(forgotten_updates)
+    done = helpers.command('lint', '--meta_graph=' + saved.meta)
+    self.assertEqual((done.returncode, done.stderr), (1, ''))
     self.fails(
       helpers.command('lint', '--meta_graph=' + __file__),
       'lint: ',
@@ -556,19 +555,6 @@ class ProcessTest(helpers.CommandTestCase):
       '/no/such/file',
     )
     self.assertFalse(list(self.dir.glob('new*')))
-
-  def test_wrong_feed_is_one_line(self):
-    saved = self.save(placeholder)
-    self.fails(
-      helpers.command(
-        'diagnose',
-        '--checkpoint=' + saved.prefix,
-        '--feed=%swrong_shape' % HERE,
-      ),
-      'diagnose: ',
-      'batch 1',
-      '(70, 2)',
-    )
 
 
 if __name__ == '__main__':

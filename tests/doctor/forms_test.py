@@ -37,10 +37,14 @@ class FormsTest(parameterized.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     cls.scratch = tempfile.mkdtemp()
-    cls.addClassCleanup(shutil.rmtree, cls.scratch)
     cls.saved = small_graphs.save(
       cls.scratch, commands_test.forgotten_updates, step=500
     )
+
+  @classmethod
+  def tearDownClass(cls):
+    shutil.rmtree(cls.scratch)  # addClassCleanup is not in Python 3.7.
+    super().tearDownClass()
 
   def setUp(self):
     super().setUp()

@@ -18,6 +18,7 @@ from graph_resnet9.errors import UserError
 # A batch that takes longer hangs on a queue that nobody fills.
 _TIMEOUT_SECS = 600
 _NODE = re.compile(r'\[\[\{\{node (.+?)\}\}')
+_NODE_OF_1 = re.compile(r'\[\[node (\S+) \(defined at')
 
 
 class Batch(NamedTuple):
@@ -277,7 +278,8 @@ def line(error):
 
   Of a failed op TensorFlow tells first where it was defined, then what is
   wrong, before or behind it the op's name: "Node: 'its/name'" or, in the next
-  line, "[[{{node its/name}}]]".
+  line, "[[{{node its/name}}]]"; TensorFlow 1.15 says "[[node its/name (defined
+  at" there.
   """
   lines = str(getattr(error, 'message', None) or error).splitlines() or ['']
   nodes = [k for k, text in enumerate(lines[:-1]) if text.startswith('Node: ')]
@@ -287,6 +289,9 @@ def line(error):
       lines[nodes[-1] + 1],
     )
   for before, text in zip(lines, lines[1:]):
+    node = _NODE_OF_1.search(text)
+    if node:
+      return '%s: %s' % (node.group(1), before)
     node = _NODE.search(text)
     if node and lines[0].startswith('Graph execution error'):
       return '%s: %s' % (node.group(1), before)
