@@ -272,7 +272,12 @@ def stopped_run(train_dir, stops, moments):
       code,
       stderr,
     )
-    expect(len(stderr.splitlines()) <= 2, 'stderr:', stderr)
+    lines = [
+      line
+      for line in stderr.splitlines()
+      if not line.startswith('train: about ')  # A busy machine takes long.
+    ]
+    expect(len(lines) <= 2, 'stderr:', stderr)
     # It has saved, and says so; but for Ctrl-C while Python still starts.
     saved = code == 128 + number and stderr != 'train: interrupted\n'
     if saved:
