@@ -1,4 +1,4 @@
-"""Every fault of tests/tools/fault_harness.py, once."""
+"""Faults of tests/tools/fault_harness.py that take processes, once each."""
 
 import concurrent.futures
 
@@ -8,11 +8,28 @@ from absl.testing import parameterized
 from tests.tools import cluster_faults
 from tests.tools import fault_harness
 
-# kill -9 has tests/training/kill_test.py, clusters tests/cluster.
-NAMES = sorted(
-  set(fault_harness.FAULTS)
-  - {'killed_in_turn', *(f.__name__ for f in cluster_faults.FAULTS)}
-)
+# What the process itself can be given has tests that start none.
+ELSEWHERE = {
+  'tests/training/kill_test.py': ('killed_in_turn',),
+  'tests/checkpoints/choose_test.py': (
+    'newest_damaged',
+    'index_missing',
+    'all_damaged',
+    'eval_of_damaged',
+    'state_file',
+    'no_checkpoint_left',
+    'killed_saves',
+  ),
+  'tests/training/train_dir_test.py': (
+    'second_training',
+    'patterns',
+    'planted_links',
+  ),
+  'tests/cluster/processes_test.py': tuple(
+    f.__name__ for f in cluster_faults.FAULTS
+  ),
+}
+NAMES = sorted(set(fault_harness.FAULTS) - set().union(*ELSEWHERE.values()))
 
 
 class FaultsTest(parameterized.TestCase):
