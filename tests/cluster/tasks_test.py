@@ -261,8 +261,8 @@ class SocketsTest(parameterized.TestCase):
     )
     descriptors = len(os.listdir('/proc/self/fd'))
     with tf.Graph().as_default(), tf.device('/job:ps/task:0'):
-      count = tf.get_variable('count', [], use_resource=True)
-      more = count.assign_add(1.0)
+      count = tf.get_variable('count', initializer=0, use_resource=True)
+      more = count.assign_add(1)
       with tf.Session(
         server.target, config=tf.ConfigProto(device_filters=['/job:ps'])
       ) as session:
