@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import tempfile
 
 from absl import flags
@@ -14,10 +13,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 
 def pytest_configure(config):
-  # A job in the background of a shell ignores Ctrl-C, one of nohup SIGHUP, and
-  # so would what the tests start.
-  signal.signal(signal.SIGINT, signal.default_int_handler)
-  signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  helpers.take_signals()
   # That tf.compat.v1 is deprecated is no news to these tests.
   for line in ('ignore:.*tf.layers.* is deprecated:UserWarning',):
     config.addinivalue_line('filterwarnings', line)

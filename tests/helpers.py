@@ -7,6 +7,7 @@ import io
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,6 +108,16 @@ def finished_run():
   return (train_dir,) + train(train_dir)
 
 
+def take_signals():
+  """What is started gets SIGINT and SIGHUP.
+
+  A job in the background of a shell ignores Ctrl-C, one of nohup SIGHUP, and so
+  would its children.
+  """
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def environment(**values):
   """A user's environment: without what conftest.py tells TensorFlow."""
   return {
@@ -154,6 +165,22 @@ def weights(prefix):
   return {
     name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
   }
+
+
+def save_weights(values, prefix):
+  """Writes a checkpoint of {name: array}."""
+  import tensorflow.compat.v1 as tf  # pylint: disable=g-import-not-at-top
+
+  with tf.Graph().as_default(), tf.Session() as session:
+    names = sorted(values)
+    session.run(
+      tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=names,
+        shape_and_slices=[''] * len(names),
+        tensors=[tf.constant(values[name]) for name in names],
+      )
+    )
 
 
 def differing(one, other):

@@ -32,8 +32,7 @@ class Optimizer(tf.train.SyncReplicasOptimizer):
 
     Collections:
       LOCAL_VARIABLES: + 1, the worker's own step. TRAIN_OP: + 1.
-      GLOBAL_VARIABLES: what the
-        optimizer within makes.
+      GLOBAL_VARIABLES: what the optimizer within makes.
     """
     grads_and_vars = [(tf.identity(g), v) for g, v in grads_and_vars]
     with tf.control_dependencies(None):

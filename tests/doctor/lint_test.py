@@ -17,21 +17,6 @@ from tests import helpers
 from tests.doctor import corpus
 from tests.doctor import corpus_phases
 
-
-def save(values, prefix):
-  """Writes a checkpoint of {name: array}."""
-  with tf.Graph().as_default(), tf.Session() as session:
-    names = sorted(values)
-    session.run(
-      tf.raw_ops.SaveV2(
-        prefix=prefix,
-        tensor_names=names,
-        shape_and_slices=[''] * len(names),
-        tensors=[tf.constant(values[name]) for name in names],
-      )
-    )
-
-
 # What TensorFlow 1 wrote for ops that have a newer form.
 OLD_OPS = {
   'FusedBatchNormV3': 'FusedBatchNorm',
@@ -80,7 +65,7 @@ def lint(case, folder):
   prefix = None
   if built.checkpoint:
     prefix = os.path.join(folder, 'checkpoint')
-    save(built.checkpoint, prefix)
+    helpers.save_weights(built.checkpoint, prefix)
   other, names = disguised(meta_graph)
   reports = (
     rules.lint_meta_graph(meta_graph, built.train_ops, prefix),
@@ -313,7 +298,7 @@ class CheckpointTest(absltest.TestCase):
       values['global_step'] = np.int64(step)
       for name, value in (('mean', mean), ('variance', variance)):
         values['batch_normalization/moving_' + name][:] = value
-      save(values, prefix)
+      helpers.save_weights(values, prefix)
       return [
         f.code for f in rules.lint_graph(graph, checkpoint=prefix).findings
       ]

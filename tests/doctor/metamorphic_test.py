@@ -20,9 +20,9 @@ from tensorflow.core.framework import variable_pb2
 from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.layers import anatomy
 from graph_resnet9.doctor.lint import rules
+from tests import helpers
 from tests.doctor import corpus
 from tests.doctor import corpus_phases
-from tests.doctor import lint_test
 
 SEED = 0
 # How many of the corpus are tried, of each code and of the healthy ones.
@@ -243,7 +243,7 @@ def differences(case):
     prefix = None
     if built.checkpoint:
       prefix = os.path.join(folder, 'checkpoint')
-      lint_test.save(built.checkpoint, prefix)
+      helpers.save_weights(built.checkpoint, prefix)
     whole = Graph(built)
     expected = told(whole, prefix)
     for form in FORMS:

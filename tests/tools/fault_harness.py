@@ -993,12 +993,6 @@ FAULTS = {
 }
 
 
-def take_interrupts():
-  """What is started gets SIGINT, which a shell hides from background jobs."""
-  if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def attempt(name, seed):
   """One fault, once.
 
@@ -1036,7 +1030,7 @@ def define_flags():
 
 def main(argv):
   del argv
-  take_interrupts()
+  helpers.take_signals()
   values = flags.FLAGS
   work = []
   for name in values.only:

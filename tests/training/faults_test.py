@@ -5,6 +5,7 @@ import concurrent.futures
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from tests import helpers
 from tests.tools import cluster_faults
 from tests.tools import fault_harness
 
@@ -36,7 +37,7 @@ class FaultsTest(parameterized.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
-    fault_harness.take_interrupts()
+    helpers.take_signals()
     # Two at once, as a start takes longer than the rest.
     pool = concurrent.futures.ThreadPoolExecutor(2)
     cls.addClassCleanup(pool.shutdown, cancel_futures=True)
