@@ -19,7 +19,7 @@ from tests import helpers
 
 
 def train(*args, **flags):
-  return helpers.command(
+  return helpers.fresh_command(
     'train', *args, *helpers.arguments(**{**helpers.TINY, **flags})
   )
 
@@ -41,7 +41,7 @@ class CommandsTest(helpers.CommandTestCase):
     )
 
   def test_eval_takes_its_flags_from_flags_txt(self):
-    done = helpers.command('eval', '--checkpoint=%s' % self.dir)
+    done = helpers.fresh_command('eval', '--checkpoint=%s' % self.dir)
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     lines = done.stdout.splitlines()
     result = json.loads(lines[-1])
@@ -115,7 +115,7 @@ class CommandsTest(helpers.CommandTestCase):
 
   def test_help_shows_every_flag_once_and_what_matters_first(self):
     for name in COMMANDS:
-      done = helpers.command(name, '--help')
+      done = helpers.fresh_command(name, '--help')
       with self.subTest(name):
         self.assertEqual((done.returncode, done.stderr), (0, ''))
         self.assertLessEqual(max(map(len, done.stdout.splitlines())), 80)
@@ -124,7 +124,9 @@ class CommandsTest(helpers.CommandTestCase):
         module.define_flags(flag_values)
         shown = re.findall(r'(?m)^  --(?:\[no\])?(\w+)', done.stdout)
         self.assertCountEqual(shown, list(flag_values))
-    shown = re.findall(r'(?m)^  --(\w+)', helpers.command('train', '-h').stdout)
+    shown = re.findall(
+      r'(?m)^  --(\w+)', helpers.fresh_command('train', '-h').stdout
+    )
     self.assertEqual(shown[:4], ['train_dir', 'recipe', 'dataset', 'data_dir'])
     process = subprocess.Popen(
       [sys.executable, '-m', 'graph_resnet9.train', '--help'],
@@ -156,7 +158,7 @@ class CommandsTest(helpers.CommandTestCase):
       if 'GPU' in expected and glob.glob('/dev/nvidia[0-9]*'):
         continue
       with self.subTest(args):
-        done = helpers.command(
+        done = helpers.fresh_command(
           'train', '--train_dir=' + run, *args, PYTHONPATH=stub.full_path
         )
         self.assertEqual(done.returncode, 1)

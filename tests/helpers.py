@@ -4,8 +4,10 @@ import atexit
 import contextlib
 import functools
 import io
+import multiprocessing
 import os
 import pathlib
+import runpy
 import shutil
 import signal
 import subprocess
@@ -23,6 +25,8 @@ with contextlib.suppress(SystemExit):  # Python 3.7: for the doctor alone.
 # Lines for the end of pytest's output.
 SUMMARY = []
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+# No promise of speed: what takes longer hangs.
+COMMAND_SECS = 600
 # A run of 2 epochs of 8 steps; it learns nothing.
 TINY = dict(
   dataset='synthetic',
@@ -130,7 +134,7 @@ def environment(**values):
   }
 
 
-def command(name, *args, stdin=None, **variables):
+def fresh_command(name, *args, stdin=None, **variables):
   """Runs `python -m graph_resnet9.NAME ARGS`; returns CompletedProcess."""
   return subprocess.run(
     [sys.executable, '-m', 'graph_resnet9.' + name, *args],
@@ -141,6 +145,68 @@ def command(name, *args, stdin=None, **variables):
     check=False,
     env=environment(**variables),
   )
+
+
+def command(name, *args, stdin='', **variables):
+  """As fresh_command, in a process of `forked`."""
+  with tempfile.TemporaryDirectory() as folder:
+    files = [pathlib.Path(folder, file) for file in ('in', 'out', 'err')]
+    for file in files:
+      file.touch()
+    files[0].write_text(stdin, 'utf-8')
+    process = forked(name, args, files, variables)
+    process.join(COMMAND_SECS)
+    if process.exitcode is None:
+      process.kill()
+    output = [file.read_text('utf-8') for file in files[1:]]
+  if process.exitcode is None:
+    raise subprocess.TimeoutExpired(args, COMMAND_SECS, *output)
+  return subprocess.CompletedProcess(args, process.exitcode, *output)
+
+
+def forked(name, args, files, variables=None):
+  """Starts a command in a process forked from one with TensorFlow loaded.
+
+  Loading takes most of the time of a command on a tiny run. What it does before
+  and while it loads is the subject of fresh_command's tests.
+
+  Args:
+    name, args: as of `command`.
+    files: paths of stdin, stdout and stderr, which exist.
+    variables: {name: value} of the environment, beside this process's.
+
+  Returns:
+    multiprocessing.Process.
+  """
+  process = _forks().Process(
+    target=_run_command,
+    args=(name, list(args), list(map(str, files)), variables or {}),
+  )
+  process.start()
+  return process
+
+
+@functools.lru_cache(maxsize=None)
+def _forks():
+  """Starts processes from one that has done the imports named here."""
+  context = multiprocessing.get_context('forkserver')
+  # graph_resnet9 first: it sets switches that TensorFlow reads.
+  context.set_forkserver_preload(
+    ['graph_resnet9', 'tensorflow.compat.v1', 'tf_keras']
+  )
+  return context
+
+
+def _run_command(name, args, files, variables):
+  """What is done in a process of `forked`."""
+  modes = os.O_RDONLY, os.O_WRONLY | os.O_APPEND, os.O_WRONLY | os.O_APPEND
+  for number, (file, mode) in enumerate(zip(files, modes)):
+    os.dup2(os.open(file, mode), number)
+  sys.stdin = open(0, encoding='utf-8')
+  os.environ.update(variables)
+  os.chdir(ROOT)
+  sys.argv[:] = [name + '.py', *args]
+  runpy.run_module('graph_resnet9.' + name, run_name='__main__', alter_sys=True)
 
 
 class CommandTestCase(parameterized.TestCase):

@@ -163,7 +163,7 @@ class MainTest(helpers.CommandTestCase):
     text = self.main('lint', '--help').stdout
     self.assertEqual(
       text.replace('lint.py', ''),
-      helpers.command('lint', '--help').stdout.replace('lint.py', ''),
+      helpers.fresh_command('lint', '--help').stdout.replace('lint.py', ''),
     )
     self.assertIn('--meta_graph', text)
 

@@ -5,6 +5,7 @@ through several faults, since a start takes seconds.
 """
 
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -63,17 +64,10 @@ class Cluster:
     arguments = helpers.arguments(
       **{**self._flags, **flags}, job_name=job, task_index=index
     )
-    with (
-      open(self._path(job, index, 'out'), 'a') as out,
-      open(self._path(job, index, 'err'), 'a') as err,
-    ):
-      self._processes[job, index] = subprocess.Popen(
-        [sys.executable, '-m', 'graph_resnet9.train', *arguments],
-        cwd=helpers.ROOT,
-        stdout=out,
-        stderr=err,
-        env=helpers.environment(),
-      )
+    files = [self._path(job, index, kind) for kind in ('in', 'out', 'err')]
+    for file in files:
+      file.touch()
+    self._processes[job, index] = helpers.forked('train', arguments, files)
 
   def _path(self, job, index, kind):
     return self.folder / ('%s%d.%s' % (job, index, kind))
@@ -83,28 +77,18 @@ class Cluster:
 
   def refused(self, job, index=0, **flags):
     """What a process says that is started besides with other flags."""
-    done = subprocess.run(
-      [
-        sys.executable,
-        '-m',
-        'graph_resnet9.train',
-        *helpers.arguments(
-          **{**self._flags, **flags}, job_name=job, task_index=index
-        ),
-      ],
-      cwd=helpers.ROOT,
-      capture_output=True,
-      text=True,
-      check=False,
-      timeout=PATIENCE_SECS,
-      env=helpers.environment(),
+    done = helpers.command(
+      'train',
+      *helpers.arguments(
+        **{**self._flags, **flags}, job_name=job, task_index=index
+      ),
     )
     if done.returncode != 1 or len(done.stderr.splitlines()) != 1:
       raise AssertionError(done)
     return done.stderr
 
   def signal(self, number, job, index=0):
-    self._processes[job, index].send_signal(number)
+    os.kill(self._processes[job, index].pid, number)
 
   def kill(self, job, index=0):
     self.signal(signal.SIGKILL, job, index)
@@ -113,7 +97,9 @@ class Cluster:
 
   def code(self, job, index=0):
     """The exit code, once it has ended."""
-    return self._processes[job, index].wait(PATIENCE_SECS)
+    process = self._processes[job, index]
+    process.join(PATIENCE_SECS)
+    return process.exitcode
 
   def step(self):
     """The step of the newest row of the table."""
@@ -127,7 +113,7 @@ class Cluster:
     deadline = time.monotonic() + PATIENCE_SECS
     while not what():
       ended = [
-        key for key, each in self._processes.items() if each.poll() is not None
+        key for key, each in self._processes.items() if not each.is_alive()
       ]
       if ended or time.monotonic() > deadline:
         raise AssertionError(
@@ -163,7 +149,7 @@ class Cluster:
   def close(self):
     for process in self._processes.values():
       process.kill()
-      process.wait()
+      process.join()
 
 
 class ClusterTest(parameterized.TestCase):

@@ -508,7 +508,7 @@ class ProcessTest(helpers.CommandTestCase):
 
   def test_exit_codes_of_lint(self):
     saved = self.save(forgotten_updates)
-    done = helpers.command('lint', '--meta_graph=' + saved.meta)
+    done = helpers.fresh_command('lint', '--meta_graph=' + saved.meta)
     self.assertEqual((done.returncode, done.stderr), (1, ''))
     self.fails(
       helpers.command('lint', '--meta_graph=' + __file__),

@@ -245,8 +245,12 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
   def test_name_that_stdout_cannot_show(self):
     path = os.fsencode(self.pictures) + b'/\xff.png'
     shutil.copy(self.pictures / 'a b.png', path)
-    done = self.predict(
-      os.fsdecode(path), self.pictures / 'größe.png', PYTHONIOENCODING='ascii'
+    done = helpers.fresh_command(
+      'predict',
+      '--export_dir=%s' % self.served,
+      os.fsdecode(path),
+      str(self.pictures / 'größe.png'),
+      PYTHONIOENCODING='ascii',
     )
     self.assertEqual((done.returncode, done.stderr), (0, ''))
     self.assertIn('\\udcff.png\t', done.stdout)

@@ -39,7 +39,7 @@ class SpeedTest(absltest.TestCase):
     self.assertAlmostEqual(measure.flop_per_image(64) / 1e9, 2.27, delta=0.01)
 
   def command(self, *args, conv):
-    done = helpers.command(
+    done = helpers.fresh_command(
       'benchmark',
       '--steps=1',
       '--runs=1',
