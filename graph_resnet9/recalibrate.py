@@ -10,10 +10,6 @@ batches that the new ones are not of by stored, by batch and by new statistics,
 and writes nothing if the new ones are worse, or if training never normalised by
 the batch; --force does. Prints one line of JSON. It runs what a graph says:
 only those of people you trust. Exit code 2: nothing is written.
-
-Measured in November 2026 on a checkpoint of --update_ops=none (width 16, 8
-epochs, JPEG q75 copy of CIFAR-10): 26.7% test accuracy before, 83.2% after;
-83.0% when trained with update ops.
 """
 
 import json

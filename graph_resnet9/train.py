@@ -6,12 +6,6 @@
 One row an epoch on stdout, then one line of JSON. The same command again
 resumes. Before the first step the graph is checked as by graph_resnet9.lint;
 what that finds goes to stderr.
-
-Measured in November 2026 on 2 cores of an AMD EPYC (Zen 3), TensorFlow 2.21, on
-a JPEG q75 copy of CIFAR-10: --recipe=dawn24 --width=16 --epochs=8 reaches 83.5%
-test accuracy (PyTorch, same recipe: 83.4%), one epoch at full width 59.7%. On 2
-cores of an AMD EPYC (Zen 5) --recipe=fast10 reaches 90.8% in 41 minutes of
-training.
 """
 
 import glob

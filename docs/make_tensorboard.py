@@ -1,23 +1,12 @@
-"""Draws pictures of docs/ from two finished runs each.
-
-docs/update_ops.png:
-
-  python -m graph_resnet9.train --flagfile=flags/dawn24.flags --width=16 \
-      --epochs=8 --data_dir=DIR --train_dir=FIXED
-  python -m graph_resnet9.train --flagfile=flags/dawn24.flags --width=16 \
-      --epochs=8 --data_dir=DIR --train_dir=BROKEN --update_ops=none
-  python docs/make_pictures.py update_ops FIXED BROKEN
-
-docs/tensorboard_gap.png:
+"""Draws docs/tensorboard_gap.png from two finished runs:
 
   python -m graph_resnet9.train --flagfile=flags/quickstart.flags --width=8 \
       --train_dir=FIXED
   python -m graph_resnet9.train --flagfile=flags/quickstart.flags --width=8 \
       --train_dir=BROKEN --update_ops=none
-  python docs/make_pictures.py tensorboard_gap FIXED BROKEN
+  python docs/make_tensorboard.py FIXED BROKEN
 """
 
-import json
 import pathlib
 import sys
 
@@ -26,37 +15,6 @@ from matplotlib import figure
 import tensorflow.compat.v1 as tf
 
 DOCS = pathlib.Path(__file__).parent
-
-
-def update_ops(fixed, broken):
-  """Accuracy in training and on the test images, epoch by epoch."""
-  canvas = figure.Figure(figsize=(9, 3.6), layout='constrained')
-  panels = canvas.subplots(1, 2, sharey=True)
-  for axes, folder, title in (
-    (panels[0], fixed, '--update_ops=control_dependencies'),
-    (panels[1], broken, '--update_ops=none, the classic bug'),
-  ):
-    rows = [json.loads(line) for line in open(folder + '/metrics.jsonl')]
-    epochs = [row['epoch'] for row in rows]
-    for name, label, style in (
-      ('train_accuracy', 'training, batch statistics', 'C0o-'),
-      ('test_accuracy', 'test, moving statistics', 'C1s-'),
-    ):
-      axes.plot(epochs, [100 * row[name] for row in rows], style, label=label)
-      axes.annotate(
-        '%.1f%%' % (100 * rows[-1][name]),
-        (epochs[-1], 100 * rows[-1][name]),
-        (4, 7 if 'test' in name else -15),
-        textcoords='offset points',
-        ha='right',
-      )
-    axes.axhline(10, color='gray', linestyle=':', linewidth=1)
-    axes.text(epochs[0], 11.5, 'chance', color='gray', fontsize=8)
-    axes.set(title=title, xlabel='epoch', ylim=(0, 100))
-    axes.grid(alpha=0.3)
-  panels[0].set_ylabel('accuracy, %')
-  panels[0].legend(loc='center right')
-  return canvas
 
 
 def tensorboard_gap(fixed, broken):
@@ -103,6 +61,5 @@ def _scalars(folder):
 
 
 if __name__ == '__main__':
-  picture, *folders = sys.argv[1:]
-  draw = {'update_ops': update_ops, 'tensorboard_gap': tensorboard_gap}
-  draw[picture](*folders).savefig(DOCS / (picture + '.png'), dpi=110)
+  picture = tensorboard_gap(*sys.argv[1:])
+  picture.savefig(DOCS / 'tensorboard_gap.png', dpi=110)
