@@ -8,8 +8,9 @@ after the other in a folder that is kept from block to block, and what each
 prints on stdout comes below it, with lists cut short. DATA has
 cifar-10-batches-bin; DIR has the published checkpoints and graphs, which are
 not ours to ship (checkpoints.tar.xz, graphs.tar.xz); RUNS has the trainings of
-docs/make_results.py. With words, only the blocks that have one of them; a block that names a file which is not there is
-left as it is, and named. Also makes docs/doctor/diagnose.png.
+docs/make_results.py. With words, only the blocks that have one of them; a block
+that names a file which is not there is left as it is, and named. Also makes
+docs/doctor/diagnose.png.
 """
 
 import argparse
