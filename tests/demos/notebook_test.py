@@ -54,10 +54,9 @@ class NotebookTest(absltest.TestCase):
     display = types.ModuleType('IPython.display')
     display.display = lambda *args: None
     display.Markdown = display.Image = lambda text: text
-    modules = {
-      'IPython': types.ModuleType('IPython'),
-      'IPython.display': display,
-    }
+    ipython = types.ModuleType('IPython')
+    ipython.version_info = (9, 0)  # matplotlib asks at its first figure.
+    modules = {'IPython': ipython, 'IPython.display': display}
     names = {}
     folder = self.create_tempdir().full_path
     self.addCleanup(os.chdir, os.getcwd())
