@@ -1,16 +1,14 @@
 """Runs the sessions of docs/doctor.md and puts in what they print.
 
-  python docs/make_doctor.py --data_dir=DATA --foreign=DIR --runs_dir=RUNS \
-      [WORD ...]
+  python docs/make_doctor.py --data_dir=DATA --foreign=DIR [WORD ...]
 
 A session is a block of the page that begins with `$ `. Its commands run one
 after the other in a folder that is kept from block to block, and what each
 prints on stdout comes below it, with lists cut short. DATA has
 cifar-10-batches-bin; DIR has the published checkpoints and graphs, which are
-not ours to ship (checkpoints.tar.xz, graphs.tar.xz); RUNS has the trainings of
-docs/make_results.py. With words, only the blocks that have one of them; a block
-that names a file which is not there is left as it is, and named. Also makes
-docs/doctor/diagnose.png.
+not ours to ship (checkpoints.tar.xz, graphs.tar.xz). With words, only the
+blocks that have one of them; a block that names a file which is not there is
+left as it is, and named. Also makes docs/doctor/diagnose.png.
 """
 
 import argparse
@@ -29,7 +27,6 @@ PICTURE = DOCS / 'doctor' / 'diagnose.png'
 _SESSION = re.compile(r'(?<=^```\n)(\$ .*?)(?=^```$)', re.M | re.S)
 _COMMAND = re.compile(r'^\$ (.*(?:\\\n.*)*)$', re.M)
 _LIST = re.compile(r'\["[^"\]]*", [^\]]*\]')
-RUNS = {'broken': 'departures/no_update_ops/seed0', 'fixed': 'short/seed0'}
 PUBLISHED = {'faceid': 'arthurdouillard+tensorflow-faceid__model__model.meta'}
 
 
@@ -64,24 +61,20 @@ def run(command: str, folder: pathlib.Path) -> str:
 def missing(session: str, folder: pathlib.Path) -> str | None:
   """A folder that a block reads from, and that is not there."""
   made = re.findall(r'(?:train|--out=)\s*(\w+)/?', session)
-  for name in ('cifar-10-batches-bin', *PUBLISHED, *RUNS):
+  for name in ('cifar-10-batches-bin', *PUBLISHED):
     if re.search(r'\b%s\b' % name, session) and name not in made:
       if not (folder / name).exists():
         return name
   return None
 
 
-def prepare(
-  folder: pathlib.Path, data_dir: str, foreign: str, runs_dir: str
-) -> None:
+def prepare(folder: pathlib.Path, data_dir: str, foreign: str) -> None:
   """Puts into a folder what the commands of the page name."""
   for name in ('docs', 'graph_resnet9', 'flags'):
     (folder / name).symlink_to(DOCS.parent / name)
   records = pathlib.Path(data_dir).resolve() / 'cifar-10-batches-bin'
   if data_dir and records.exists():
     (folder / records.name).symlink_to(records)
-  for name, run in RUNS.items() if runs_dir else ():
-    (folder / name).symlink_to(pathlib.Path(runs_dir).resolve() / run)
   for name, graph in PUBLISHED.items() if foreign else ():
     with tarfile.open(pathlib.Path(foreign) / 'checkpoints.tar.xz') as f:
       f.extractall(
@@ -95,12 +88,11 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
   parser.add_argument('--data_dir', default='')
   parser.add_argument('--foreign', default='')
-  parser.add_argument('--runs_dir', default='')
   parser.add_argument('words', nargs='*')
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch)
-    prepare(folder, args.data_dir, args.foreign, args.runs_dir)
+    prepare(folder, args.data_dir, args.foreign)
 
     def again(match):
       session = match.group()
