@@ -97,7 +97,11 @@ class PackageTest(absltest.TestCase):
       names = {name.partition('/')[2] for name in archive.getnames()}
     for name in (
       *('README.md', 'BUILD.md', 'CHANGELOG.md', 'LICENSE', '.ci/run'),
-      *('docs/cases.md', 'docs/cases/update_ops.png', 'scripts/local_cluster.sh'),
+      *(
+        'docs/cases.md',
+        'docs/cases/update_ops.png',
+        'scripts/local_cluster.sh',
+      ),
       *('tests/package_test.py', 'tests/model/data/pytorch_reference.json'),
       *('flags/fast10.flags', 'graph_resnet9/recipes/fast10.flags'),
     ):

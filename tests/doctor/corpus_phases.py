@@ -27,6 +27,7 @@ def cases():
         _never,
         _never_with_checkpoint,
         _in_evaluation,
+        _made_in_branches,
         _not_finite,
         _unused_flags,
         _time_steps,
@@ -233,6 +234,37 @@ def _in_evaluation():
     way=parts.alone,
     training='placeholder',
   )
+  # DeepFM's layer: both are made, with updates in place, and one is chosen.
+  for functional, fused in itertools.product((False, True), repeat=2):
+    yield case(
+      code,
+      'both_made/%s/%s'
+      % ('fused' if fused else 'plain', 'if' if functional else 'cond'),
+      train,
+      norm=functools.partial(_both_made, fused=fused),
+      way=parts.alone,
+      training='placeholder',
+      resource=fused,
+      functional=functional,
+    )
+  # A summary looks on, and chooses nothing.
+  yield case(
+    code,
+    'both_made/watched',
+    train,
+    norm=functools.partial(_both_made, watched=True),
+    way=parts.alone,
+    training='placeholder',
+  )
+  # A flag of another kind: the layer is left out, not its batches.
+  yield case(
+    '',
+    'left_out_by_a_flag',
+    train,
+    norm=functools.partial(_both_made, stored=False),
+    way=parts.alone,
+    training='placeholder',
+  )
   # The same place, and a decay that is 1 where it is not training.
   yield case(
     '',
@@ -306,6 +338,76 @@ def _layers_on_the_output(x, training, decay):
     return tf.identity(y), []
 
 
+def _both_made(x, training, decay, fused=True, stored=True, watched=False):
+  """One layer by the batch and one by what is stored, outside of tf.cond."""
+  y, updates = parts.layers_norm(x, True, decay, fused=fused)
+  with tf.control_dependencies(updates):
+    y = tf.identity(y)
+  if watched:
+    tf.summary.histogram('normalised', y)
+    tf.summary.scalar('sparsity', tf.nn.zero_fraction(y))
+  other = x
+  if stored:
+    other, _ = parts.layers_norm(x, False, decay, fused=fused, reuse=True)
+  return tf.cond(training, lambda: y, lambda: other), []
+
+
+def _made_in_branches():
+  """improved_wgan: moments and updates in one branch, all stored in the other.
+
+  In training and in a graph that only evaluates.
+  """
+  for functional in (False, True):
+    kind = 'if' if functional else 'cond'
+    # An If takes no ref variables.
+    for resource in (True,) if functional else (True, False):
+      yield case(
+        '',
+        'in_branches/training/%s/%s'
+        % (kind, 'resource' if resource else 'ref'),
+        train,
+        norm=_hand_in_branches,
+        way=parts.alone,
+        training='placeholder',
+        resource=resource,
+        functional=functional,
+      )
+    yield case(
+      '', 'in_branches/evaluation/' + kind, _evaluated, functional=functional
+    )
+
+
+def _evaluated():
+  x, _ = parts.images()
+  logits, _ = parts.network(
+    _hand_in_branches, x, parts.training_switch('placeholder'), widths=(4,)
+  )
+  tf.nn.softmax(logits)
+
+
+def _hand_in_branches(x, training, decay):
+  with tf.variable_scope('bn'):
+    channels = x.shape[-1]
+    beta, gamma = (tf.get_variable(n, channels) for n in ('beta', 'gamma'))
+    stored = [
+      tf.get_variable(name, channels, trainable=False)
+      for name in ('pop_mean', 'pop_var')
+    ]
+    norm = lambda mean, variance: tf.nn.batch_normalization(
+      x, mean, variance, beta, gamma, parts.EPSILON
+    )
+
+    def of_batch():
+      batch = tf.nn.moments(x, [0, 1, 2])
+      updates = [
+        tf.assign(v, v * decay + b * (1 - decay)) for v, b in zip(stored, batch)
+      ]
+      with tf.control_dependencies(updates):
+        return norm(*batch)
+
+    return tf.cond(training, of_batch, lambda: norm(*stored)), []
+
+
 # Checkpoints that are no numbers.
 
 
@@ -360,9 +462,24 @@ def _unused_flags():
   code = 'training-flag-unused'
   for name in ('layers_fused', 'slim_plain', 'hand'):
     yield case(code, 'if/' + name, _with_flag, norm=parts.NORMS[name])
+  yield case(
+    code,
+    'tf_cond_that_nobody_reads',
+    train,
+    norm=_chosen_for_nothing,
+    way=parts.alone,
+    training='placeholder',
+  )
   yield case('', 'flag_for_dropout', _with_flag, use=True)
   yield case('', 'unused_rate', _with_flag, dtype=tf.float32)
   yield case('', 'unused_mask', _with_flag, shape=[parts.BATCH])
+
+
+def _chosen_for_nothing(x, training, decay):
+  y, updates = parts.layers_norm(x, True, decay)
+  tf.cond(training, lambda: y, lambda: x)
+  with tf.control_dependencies(updates):
+    return tf.identity(y), []
 
 
 def _with_flag(norm=parts.LAYERS_FUSED, use=False, dtype=tf.bool, shape=()):

@@ -11,6 +11,8 @@ _IFS = ('If', 'StatelessIf')
 _SELECTS = ('Select', 'SelectV2')
 # They read a tensor, and take no part in what becomes of it.
 _ASIDE = ('Shape', 'ShapeN', 'Size', 'Rank', 'ZerosLike', 'OnesLike')
+# What a summary is made of: the sparsity of an activation takes about ten.
+_MAX_WATCHERS = 30
 
 
 class Choice(NamedTuple):
@@ -114,6 +116,8 @@ def behind(view, tensor, following):
     for reader in view.readers[at.node]:
       if reader in view.backward or reader.op in _ASIDE:
         continue
+      if _only_watches(view, reader):
+        continue
       places = [k for k, t in enumerate(reader.inputs) if t == at]
       if reader.op in tensors.SWITCHES and places == [0]:
         choices.update(_taken_branches(view, reader))
@@ -130,6 +134,21 @@ def behind(view, tensor, following):
   for _ in walk([tensor], after):
     pass
   return choices.pop() if len(choices) == 1 else None
+
+
+def _only_watches(view, node):
+  """Whether all that a node leads to, a few steps at most, are summaries."""
+  seen, waiting = {node}, [node]
+  while waiting:
+    at = waiting.pop()
+    if 'Summary' in at.op:
+      continue
+    readers = [reader for reader in view.readers[at] if reader not in seen]
+    if not view.readers[at] or len(seen) > _MAX_WATCHERS:
+      return False
+    seen.update(readers)
+    waiting += readers
+  return True
 
 
 def _taken_branches(view, switch):

@@ -167,7 +167,10 @@ def _by_hand(view, root):
   else:
     choice = choices.around(variance[0])
     if variances and not choice:
-      choice = choices.behind(view, Tensor(root, 0), _carries_affine)
+      # Moments that a branch takes are of what was handed into it.
+      choice = choices.around(x) or choices.behind(
+        view, Tensor(root, 0), _carries_affine
+      )
   return Site(
     root,
     tensors.outside(x),
@@ -184,6 +187,24 @@ def _by_hand(view, root):
     use.mean,
     variance[0],
   )
+
+
+def handed_on(view, site):
+  """Set of Nodes that carry a normalised value on to where it is chosen.
+
+  Up to the Switches, Selects and Ifs of a Site's choice, without them.
+  """
+
+  def after(node):
+    return [
+      reader
+      for reader in view.readers[node]
+      if _carries_affine(reader)
+      and reader.op not in tensors.SWITCHES
+      and reader not in view.backward
+    ]
+
+  return set(walk([site.node], after))
 
 
 def _carries(node):

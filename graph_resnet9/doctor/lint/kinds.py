@@ -34,7 +34,8 @@ KINDS = {
     _UPDATE_OPS
     + '  # minimize() inside, after all layers are built. The updates of '
     'tf.keras layers and of trainable=False are in no collection: '
-    'layer.updates, or training=False to freeze',
+    'layer.updates, or training=False to freeze. If session.run fetches the '
+    'updates beside the train op, say so: --train_op=NAME,NAME',
   ),
   'updates-partly-run': Kind(
     ERROR,

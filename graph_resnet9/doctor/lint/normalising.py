@@ -2,6 +2,7 @@
 
 from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.graph import shapes
+from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import restoring
 from graph_resnet9.doctor.lint import running
@@ -29,6 +30,11 @@ def never(found, states):
   stored = [v for layer in layers for v in layer.stored]
   unused = running.unused_flags(found.view)
   detail = ['nothing uses the placeholder ' + node.name for node in unused[:1]]
+  if any(layer.updates for layer in layers):
+    detail += [
+      'unless %s is fed; no step runs the updates then' % name
+      for name in _by_default(found, layers)[:1]
+    ]
   code = 'frozen-or-forgotten'
   if not restoring.may_be_restored(found, stored):
     code = 'never-by-batch'
@@ -38,6 +44,20 @@ def never(found, states):
     [s.node for layer in layers for s in step_states.used_sites(found, layer)],
     stored,
     '; '.join(detail),
+  )
+
+
+def _by_default(found, layers):
+  """Names of placeholders at whose defaults layers use stored statistics."""
+  return sorted(
+    {
+      source.node.name
+      for layer in layers
+      for site in step_states.used_sites(found, layer)
+      if site.choice
+      for source in tensors.sources(site.choice.predicate)
+      if source.node.op == 'PlaceholderWithDefault'
+    }
   )
 
 

@@ -3,6 +3,7 @@
 from graph_resnet9.doctor.graph import shapes
 from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph.nodes import Tensor
+from graph_resnet9.doctor.layers import normalisations
 from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import step_states
 from graph_resnet9.doctor.lint.step_states import Updates
@@ -10,6 +11,8 @@ from graph_resnet9.doctor.lint.step_states import Updates
 # From an update to the normalisation that waits for it, in Nodes.
 _MAX_WALK = 200
 _MERGES = ('Merge', 'RefMerge')
+# What tf.cond is made of, besides what it chooses from.
+_ROUTING = frozenset(tensors.SWITCHES + _MERGES + ('Identity', 'NoOp'))
 _IN_LOOP = (
   'with tf.control_dependencies(update_ops): y = tf.identity(y)  # in the body '
   'of the loop, with the update ops made there: nothing outside of it can run '
@@ -59,9 +62,22 @@ def unused_flags(view):
     if node.op == 'Placeholder'
     and node.attr['dtype'].type == 10  # DT_BOOL
     and not shapes.shape(Tensor(node, 0))
-    and not view.consumers[node]
+    and _chooses_nothing(view, node)
     and node.name.rpartition('/')[2] != 'keras_learning_phase'
   ]
+
+
+def _chooses_nothing(view, flag):
+  """Whether all that a flag leads to is a tf.cond that nobody reads."""
+  waiting, seen = [flag], set()
+  while waiting:
+    for consumer in view.consumers[waiting.pop()]:
+      if consumer.op not in _ROUTING:
+        return False
+      if consumer not in seen:
+        seen.add(consumer)
+        waiting.append(consumer)
+  return True
 
 
 def in_cond(found):
@@ -116,9 +132,10 @@ def in_evaluation(found):
         update
         for update in layer.updates
         if update.decay is not None
-        and _waits_for(found.view, site.node, update.node)
+        and (update.node in found.reached or not found.steps)
+        and _comes_with(found.view, layer, site, update)
         and not predicates & _gates(found.view, update.node)
-        and not _depends_on(update.node.inputs[1], predicates)
+        and not _depends_on(found.view, update.node.inputs[1], predicates)
       ]
   if always:
     yield findings.of(
@@ -126,6 +143,23 @@ def in_evaluation(found):
       [u.node for u in always],
       [u.variable for u in always],
     )
+
+
+def _comes_with(view, layer, site, update):
+  """Whether who asks for a normalised value runs an update, whatever a phase.
+
+  The value waits for it; or, as the update may be made of the kernel's own
+  results, what hands the value to where it is chosen does, beside what is
+  normalised by stored statistics.
+  """
+  if _waits_for(view, site.node, update.node):
+    return True
+  if all(each.by_batch for each in layer.sites):
+    return False
+  return any(
+    _waits_for(view, node, update.node)
+    for node in normalisations.handed_on(view, site)
+  )
 
 
 def _gates(view, node):
@@ -153,7 +187,7 @@ def _waits_for(view, node, other):
   return False
 
 
-def _depends_on(tensor, predicates):
+def _depends_on(view, tensor, predicates):
   """Whether one of predicates decides what a value near a tensor is."""
   seen, waiting = set(), [tensor]
   while waiting and len(seen) < _MAX_WALK:
@@ -171,6 +205,10 @@ def _depends_on(tensor, predicates):
     )
     if at in predicates or any(
       predicates & set(tensors.sources(t)) for t in chosen
+    ):
+      return True
+    if node.op in _MERGES and predicates & _switches(
+      view, [t.node for t in node.inputs]
     ):
       return True
     if node.op in _STATISTICS:
