@@ -31,6 +31,8 @@ ROOT = DOCS.parent
 RESULTS = DOCS / 'results'
 # Of davidcpage/cifar10-fast: the least of the medians that it publishes.
 REFERENCE = 0.94
+# In the place of a table.
+NOT_YET = 'Not measured yet: `python docs/make_results.py run` does.'
 
 
 class Run(NamedTuple):
@@ -348,7 +350,7 @@ def epochs_table():
   """Each epoch of the full-width 10-epoch run of seed 0: for BUILD.md."""
   part = kept('fast10')
   if 0 not in part:
-    return ''
+    return NOT_YET
   rows = [
     [
       '%g' % round(row['epoch'], 2),
@@ -391,7 +393,7 @@ def evals_table():
           ]
         )
   if not rows:
-    return ''
+    return NOT_YET
   return table(
     ['run', 'seed', '`eval --checkpoint=DIR` and', 'accuracy', 'loss'], rows
   )
@@ -429,7 +431,7 @@ def departures_table():
       [text, '`%s`' % flags, '%d' % seeds, '%+.2f ± %.2f' % (difference, error)]
     )
   if not rows:
-    return 'None has been measured yet: `python docs/make_results.py run` does.'
+    return NOT_YET
   return '\n\n'.join(
     [
       'Percent points of test accuracy against the recipe at width 16 and 8 '
