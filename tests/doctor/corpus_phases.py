@@ -39,6 +39,19 @@ def cases():
   )
 
 
+def _fed(codes, name, norm, **kwargs):
+  """Case of a training whose phase is fed; layers see to their own updates."""
+  return case(
+    codes,
+    name,
+    train,
+    norm=norm,
+    way=parts.alone,
+    training='placeholder',
+    **kwargs,
+  )
+
+
 # Layers that never see a batch.
 
 _MAYBE = 'frozen-or-forgotten'
@@ -211,7 +224,7 @@ def _in_evaluation():
   for resource in (True, False):
     for name, make in (('ema', _ema_outside), ('assign', _assign_outside)):
       for functional in (False, True):
-        yield case(
+        yield _fed(
           code,
           '%s/%s/%s'
           % (
@@ -219,61 +232,35 @@ def _in_evaluation():
             'resource' if resource else 'ref',
             'if' if functional else 'cond',
           ),
-          train,
-          norm=make,
-          way=parts.alone,
-          training='placeholder',
+          make,
           resource=resource,
           functional=functional,
         )
-  yield case(
+  yield _fed(
     code,
     'on_the_output/hand',
-    train,
-    norm=functools.partial(_assign_outside, on_output=True),
-    way=parts.alone,
-    training='placeholder',
+    functools.partial(_assign_outside, on_output=True),
   )
   # DeepFM's layer: both are made, with updates in place, and one is chosen.
   for functional, fused in itertools.product((False, True), repeat=2):
-    yield case(
+    yield _fed(
       code,
       'both_made/%s/%s'
       % ('fused' if fused else 'plain', 'if' if functional else 'cond'),
-      train,
-      norm=functools.partial(_both_made, fused=fused),
-      way=parts.alone,
-      training='placeholder',
+      functools.partial(_both_made, fused=fused),
       resource=fused,
       functional=functional,
     )
   # A summary looks on, and chooses nothing.
-  yield case(
-    code,
-    'both_made/watched',
-    train,
-    norm=functools.partial(_both_made, watched=True),
-    way=parts.alone,
-    training='placeholder',
+  yield _fed(
+    code, 'both_made/watched', functools.partial(_both_made, watched=True)
   )
   # A flag of another kind: the layer is left out, not its batches.
-  yield case(
-    '',
-    'left_out_by_a_flag',
-    train,
-    norm=functools.partial(_both_made, stored=False),
-    way=parts.alone,
-    training='placeholder',
+  yield _fed(
+    '', 'left_out_by_a_flag', functools.partial(_both_made, stored=False)
   )
   # The same place, and a decay that is 1 where it is not training.
-  yield case(
-    '',
-    'updates_on_the_output/layers_fused',
-    train,
-    norm=_layers_on_the_output,
-    way=parts.alone,
-    training='placeholder',
-  )
+  yield _fed('', 'updates_on_the_output/layers_fused', _layers_on_the_output)
 
 
 def _ema_outside(x, training, decay):
@@ -361,14 +348,11 @@ def _made_in_branches():
     kind = 'if' if functional else 'cond'
     # An If takes no ref variables.
     for resource in (True,) if functional else (True, False):
-      yield case(
+      yield _fed(
         '',
         'in_branches/training/%s/%s'
         % (kind, 'resource' if resource else 'ref'),
-        train,
-        norm=_hand_in_branches,
-        way=parts.alone,
-        training='placeholder',
+        _hand_in_branches,
         resource=resource,
         functional=functional,
       )
@@ -462,14 +446,7 @@ def _unused_flags():
   code = 'training-flag-unused'
   for name in ('layers_fused', 'slim_plain', 'hand'):
     yield case(code, 'if/' + name, _with_flag, norm=parts.NORMS[name])
-  yield case(
-    code,
-    'tf_cond_that_nobody_reads',
-    train,
-    norm=_chosen_for_nothing,
-    way=parts.alone,
-    training='placeholder',
-  )
+  yield _fed(code, 'tf_cond_that_nobody_reads', _chosen_for_nothing)
   yield case('', 'flag_for_dropout', _with_flag, use=True)
   yield case('', 'unused_rate', _with_flag, dtype=tf.float32)
   yield case('', 'unused_mask', _with_flag, shape=[parts.BATCH])

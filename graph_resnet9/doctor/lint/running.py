@@ -3,6 +3,7 @@
 from graph_resnet9.doctor.graph import shapes
 from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph.nodes import Tensor
+from graph_resnet9.doctor.graph.walks import walk
 from graph_resnet9.doctor.layers import normalisations
 from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import step_states
@@ -10,9 +11,8 @@ from graph_resnet9.doctor.lint.step_states import Updates
 
 # From an update to the normalisation that waits for it, in Nodes.
 _MAX_WALK = 200
-_MERGES = ('Merge', 'RefMerge')
 # What tf.cond is made of, besides what it chooses from.
-_ROUTING = frozenset(tensors.SWITCHES + _MERGES + ('Identity', 'NoOp'))
+_ROUTING = frozenset(tensors.SWITCHES + tensors.MERGES + ('Identity', 'NoOp'))
 _IN_LOOP = (
   'with tf.control_dependencies(update_ops): y = tf.identity(y)  # in the body '
   'of the loop, with the update ops made there: nothing outside of it can run '
@@ -69,21 +69,14 @@ def unused_flags(view):
 
 def _chooses_nothing(view, flag):
   """Whether all that a flag leads to is a tf.cond that nobody reads."""
-  waiting, seen = [flag], set()
-  while waiting:
-    for consumer in view.consumers[waiting.pop()]:
-      if consumer.op not in _ROUTING:
-        return False
-      if consumer not in seen:
-        seen.add(consumer)
-        waiting.append(consumer)
-  return True
+  reached = walk([flag], lambda node: view.consumers[node], budget=None)
+  return all(node is flag or node.op in _ROUTING for node in reached)
 
 
 def in_cond(found):
   """Update ops that the step depends on and that a branch may not run."""
   view = found.view
-  merge = lambda node: node.op in _MERGES
+  merge = lambda node: node.op in tensors.MERGES
   owners = {u.node: u for layer in found.layers for u in layer.updates}
   switches = [node for node in view.nodes.values() if _predicates(node)]
   if not switches:
@@ -104,7 +97,9 @@ def in_cond(found):
 
 def _switches(view, nodes, stop=lambda node: False):
   """Predicates that nodes die by: of Switches before any Merge, not loops."""
-  dead = view.ancestors(nodes, lambda node: stop(node) or node.op in _MERGES)
+  dead = view.ancestors(
+    nodes, lambda node: stop(node) or node.op in tensors.MERGES
+  )
   return {predicate for node in dead for predicate in _predicates(node)}
 
 
@@ -207,7 +202,7 @@ def _depends_on(view, tensor, predicates):
       predicates & set(tensors.sources(t)) for t in chosen
     ):
       return True
-    if node.op in _MERGES and predicates & _switches(
+    if node.op in tensors.MERGES and predicates & _switches(
       view, [t.node for t in node.inputs]
     ):
       return True
