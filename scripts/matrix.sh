@@ -36,7 +36,7 @@ for pair in $pairs; do
     touch "$environment/ready"
   fi
   log=$environment.log
-  "$environment/bin/python" -m pytest -q "$@" > "$log" 2>&1 || failed=1
+  "$environment/bin/python" -m pytest -q -n2 --dist=loadscope "$@" > "$log" 2>&1 || failed=1
   versions=$("$environment/bin/python" -c 'import platform
 from importlib import metadata
 print(metadata.version("tensorflow"), "|", platform.python_version())')

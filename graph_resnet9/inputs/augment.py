@@ -118,16 +118,27 @@ def crops(pixels, indices, chosen=None):
     [batch, 32, 32, 3] uint8 Tensor.
   """
   with tf.name_scope('crops'):
-    at = tf.range(SIDE, dtype=tf.int32)[None]
-    rows = columns = at
-    if chosen is not None:
-      rows = _reflect(at + chosen.down[:, None])
-      columns = tf.where_v2(chosen.mirrored[:, None], SIDE - 1 - at, at)
-      columns = _reflect(columns + chosen.right[:, None])
+    if chosen is None:
+      rows = columns = tf.range(SIDE, dtype=tf.int32)[None]
+    else:
+      rows, columns = map(_reflect, _positions(chosen))
     first = tf.cast(indices, tf.int32)[:, None, None] * (SIDE * SIDE)
     return tf.gather(
       pixels, first + rows[:, :, None] * SIDE + columns[:, None, :]
     )
+
+
+def _positions(chosen):
+  """Where the crop has its rows and columns from, beyond the border too.
+
+  Args:
+    chosen: Draws.
+  Returns:
+    Two [batch, 32] int32 Tensors, -pad .. 31 + pad.
+  """
+  at = tf.range(SIDE, dtype=tf.int32)[None]
+  columns = tf.where_v2(chosen.mirrored[:, None], SIDE - 1 - at, at)
+  return at + chosen.down[:, None], columns + chosen.right[:, None]
 
 
 def _reflect(position):
@@ -163,10 +174,7 @@ def zero_border(images, chosen):
     A Tensor like `images`.
   """
   with tf.name_scope('zero_border'):
-    at = tf.range(SIDE, dtype=tf.int32)[None]
-    rows = at + chosen.down[:, None]
-    columns = tf.where_v2(chosen.mirrored[:, None], SIDE - 1 - at, at)
-    columns += chosen.right[:, None]
+    rows, columns = _positions(chosen)
     inside = lambda position: (position >= 0) & (position < SIDE)
     kept = inside(rows)[:, :, None] & inside(columns)[:, None, :]
     return images * tf.cast(kept, images.dtype)[..., None]
