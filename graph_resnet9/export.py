@@ -5,7 +5,8 @@
 Signature serving_default: images, uint8 [batch, 32, 32, 3], RGB; out come
 classes, int64 [batch], class_names, string [batch], and probabilities, float32
 [batch, 10]. They are those of graph_resnet9.eval: moving statistics, averaged
-weights where the checkpoint has them, --mirrored as flags.txt beside it says.
+weights where the checkpoint has them, --mirrored and --shifted as flags.txt
+beside it says.
 The last line on stdout is JSON. docs/export.md shows how to load it.
 
 What graph_resnet9.lint finds an error in is not exported, such as moving
@@ -18,6 +19,7 @@ import os
 from absl import flags
 
 from graph_resnet9.cli import command
+from graph_resnet9.cli import recipe_flags
 from graph_resnet9.cli import shared_flags
 from graph_resnet9.errors import UserError
 
@@ -42,13 +44,7 @@ def define_flags(flag_values=FLAGS):
     required=True,
   )
   shared_flags.define_weights(flag_values)
-  flags.DEFINE_bool(
-    'mirrored',
-    False,
-    'Answer by the mean of the logits of an image and its mirror image; by '
-    'default as flags.txt says.',
-    flag_values=flag_values,
-  )
+  recipe_flags.Views.define(flag_values)
 
 
 def main():
@@ -73,8 +69,8 @@ def _export(checkpoint):
       '%s: not there, and it says what network the checkpoint is '
       'of; copy it from the train_dir' % os.path.join(folder, flagfile.NAME)
     )
-  if FLAGS['mirrored'].present:
-    run = run.replace(mirrored=FLAGS.mirrored)
+  views = recipe_flags.Views.read(FLAGS).override(run.views, FLAGS)
+  run = run.replace(views=views)
 
   def check(exported):
     report = rules.lint_meta_graph(

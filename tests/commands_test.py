@@ -58,6 +58,7 @@ class CommandsTest(helpers.CommandTestCase):
         'batch_norm',
         'weights',
         'mirrored',
+        'shifted',
       ],
     )
     self.assertEqual(

@@ -92,6 +92,10 @@ class Augment(settings.Settings):
     31,
   )
   flip: bool = settings.boolean(True, 'Mirror half of the training images.')
+  alternate_flip: bool = settings.boolean(
+    False,
+    'Mirror each training image in every other epoch, whatever --flip says.',
+  )
   cutout: int = settings.integer(
     8, 'Side of the square that is cut out of a training image; 0: none.', 0, 32
   )
@@ -156,9 +160,10 @@ class Model(settings.Settings):
   )
   init: str = settings.choice(
     'pytorch',
-    "Initial kernels: uniform in +-1/sqrt(fan_in), PyTorch's default, or "
-    'he_uniform, sqrt(6) times as wide.',
-    ['pytorch', 'he_uniform'],
+    "Initial kernels: uniform in +-1/sqrt(fan_in), PyTorch's default; "
+    'he_uniform, sqrt(6) times as wide; or dirac: as pytorch, but the first '
+    'channels out of a convolution are the channels in.',
+    ['pytorch', 'he_uniform', 'dirac'],
   )
   bn_decay: float = settings.number(
     0.9,
@@ -174,6 +179,26 @@ class Model(settings.Settings):
     "TensorFlow's fused kernel, which stores the unbiased variance as PyTorch "
     'does; nobn_fused: the plain ops, which store the biased one.',
   )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Views(settings.Settings):
+  """What evaluation sees of an image; it takes the mean of the logits."""
+
+  mirrored: bool = settings.boolean(
+    False,
+    'Evaluate by the mean of the logits of an image and its mirror image.',
+  )
+  shifted: bool = settings.boolean(
+    False,
+    'Evaluate on the image shifted by a pixel too, up and left and down and '
+    'right, which count half as much.',
+  )
+
+  @property
+  def count(self) -> int:
+    """Images for one."""
+    return (3 if self.shifted else 1) * (2 if self.mirrored else 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

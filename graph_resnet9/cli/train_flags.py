@@ -112,10 +112,7 @@ class Run(settings.Settings):
   data: recipe_flags.Data
   batches: recipe_flags.Batches
   model: recipe_flags.Model
-  mirrored: bool = settings.boolean(
-    False,
-    'Evaluate by the mean of the logits of an image and its mirror image.',
-  )
+  views: recipe_flags.Views
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

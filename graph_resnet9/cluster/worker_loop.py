@@ -217,15 +217,16 @@ def build(
       share=(task.index, workers),
       **queue,
     )
+    steps_per_epoch = examples * workers // settings.batches.batch_size
     images = augment.augmented(
       batch.pixels,
       batch.indices,
       queue.batch_size,
       seed,
       now,
+      steps_per_epoch,
       **settings.augment,
     )
-  steps_per_epoch = examples * workers // settings.batches.batch_size
 
   filters = None
   if settings.model.whitening and not restored:

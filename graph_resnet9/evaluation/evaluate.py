@@ -67,7 +67,7 @@ def tower(
   batch: queues.Batch,
   training: bool,
   model: recipe_flags.Model,
-  mirrored: bool,
+  views: recipe_flags.Views,
   classes: int = resnet9.CLASSES,
 ) -> Tower:
   """The network on an inputs.queues.Batch, without augmentation.
@@ -76,7 +76,7 @@ def tower(
     batch: inputs.queues.Batch.
     training: Python bool; True normalises by the statistics of the batch.
     model: recipe_flags.Model.
-    mirrored: Python bool; the mean of the logits of image and mirror image.
+    views: recipe_flags.Views, of each image.
     classes: int, of the network.
   Returns:
     Tower.
@@ -84,7 +84,7 @@ def tower(
     UPDATE_OPS: + 16 if training, which nothing here runs.
   """
   images = augment.crops(batch.pixels, batch.indices)
-  scores = logits(images, training, model, mirrored, classes)
+  scores = logits(images, training, model, views, classes)
   return Tower(
     losses.cross_entropy(scores, batch.labels),
     tf.argmax(scores, 1, output_type=tf.int32),
@@ -96,26 +96,44 @@ def logits(
   images: tf.Tensor,
   training: bool,
   model: recipe_flags.Model,
-  mirrored: bool,
+  views: recipe_flags.Views,
   classes: int = resnet9.CLASSES,
 ) -> tf.Tensor:
   """The logits of images as they are in the data set.
 
   Args:
     images: [batch, 32, 32, 3] uint8 Tensor.
-    training, model, mirrored, classes: as of tower.
+    training, model, views, classes: as of tower.
   Returns:
     [batch, classes] float32 Tensor.
   Collections:
     UPDATE_OPS, BIASES: as of resnet9.logits.
+  Source: davidcpage/cifar10-fast, new_dawn.py (mirrored); Jordan 2024, arXiv
+    2404.00498, section 3.5, multi-crop evaluation (shifted).
   """
-  images = augment.normalised(images)
+  shots, shares = _shots(augment.normalised(images), **views)
+  scores = resnet9.logits(
+    tf.concat(shots, 0), training, classes=classes, **model
+  )
+  return tf.add_n(
+    [
+      share * score
+      for share, score in zip(shares, tf.split(scores, len(shots)))
+    ]
+  )
+
+
+def _shots(images, mirrored, shifted):
+  """The views of a batch, and what share of the mean each is."""
+  shots, shares = [images], [1.0]
+  if shifted:
+    padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], 'REFLECT')
+    shots += [padded[:, :-2, :-2], padded[:, 2:, 2:]]
+    shares = [0.5, 0.25, 0.25]
   if mirrored:
-    images = tf.concat([images, tf.reverse(images, [2])], 0)
-  scores = resnet9.logits(images, training, classes=classes, **model)
-  if mirrored:
-    scores = tf.add_n(tf.split(scores, 2)) / 2
-  return scores
+    shots += [tf.reverse(shot, [2]) for shot in shots]
+    shares = [share / 2 for share in shares * 2]
+  return shots, shares
 
 
 def result_of(
@@ -159,7 +177,8 @@ class BesideTraining:
     with tf.variable_scope('evaluation'):
       table = queues.table(split, 'test')
       self._first = tf.placeholder(tf.int32, [], 'first')
-      self._batch_size = min(settings.batches.batch_size, table.examples)
+      batch_size = max(1, settings.batches.batch_size // settings.views.count)
+      self._batch_size = min(batch_size, table.examples)
       last = tf.minimum(self._first + self._batch_size, table.examples)
       batch = queues.table_batch(table, tf.range(self._first, last))
     with (
@@ -168,9 +187,7 @@ class BesideTraining:
       ),
       tf.name_scope('evaluation/'),
     ):
-      self._tower = tower(
-        batch, False, settings.model, settings.mirrored, classes
-      )
+      self._tower = tower(batch, False, settings.model, settings.views, classes)
     self._classes = classes
     self.examples, self.feed = table.examples, table.feed
 
@@ -211,7 +228,12 @@ def evaluate(
   """
   queue = settings.batches
   if batch_norm == 'moving':  # Then it does not matter who meets whom.
-    queue = queue.replace(shuffle='none', min_after_dequeue=None, capacity=None)
+    queue = queue.replace(
+      batch_size=max(1, queue.batch_size // settings.views.count),
+      shuffle='none',
+      min_after_dequeue=None,
+      capacity=None,
+    )
   with tf.Graph().as_default():
     with tf.device('/cpu:0'):
       tf.train.get_or_create_global_step()
@@ -220,7 +242,7 @@ def evaluate(
     )
     classes = len(data.source.class_names)
     outputs = tower(
-      batch, batch_norm == 'batch', settings.model, settings.mirrored, classes
+      batch, batch_norm == 'batch', settings.model, settings.views, classes
     )
     names = restored_names(prefix, weights, tf.global_variables())
     result = result_of(_run(prefix, names, outputs, feed), classes)
@@ -239,7 +261,7 @@ def evaluate(
     accuracy=result.accuracy,
     batch_norm=batch_norm,
     weights=weights_kind(names),
-    mirrored=settings.mirrored,
+    **settings.views,
   )
   return summary, result, data.source.class_names
 

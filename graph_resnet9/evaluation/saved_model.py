@@ -38,7 +38,7 @@ _OUTPUTS = {
 def outputs(
   images: tf.Tensor,
   model: recipe_flags.Model,
-  mirrored: bool,
+  views: recipe_flags.Views,
   class_names: Sequence[str],
 ) -> dict[str, tf.Tensor]:
   """What the exported graph answers: the network as eval runs it.
@@ -46,7 +46,7 @@ def outputs(
   Args:
     images: [batch, 32, 32, 3] uint8 Tensor, RGB, as in the data set.
     model: recipe_flags.Model.
-    mirrored: Python bool; by the mean of the logits of image and mirror image.
+    views: recipe_flags.Views, of each image.
     class_names: one string a class.
   Returns:
     dict of Tensors: classes [batch] int64, class_names [batch] string,
@@ -55,7 +55,7 @@ def outputs(
   Collections:
     UPDATE_OPS: + 0. BIASES: as of resnet9.logits.
   """
-  logits = evaluate.logits(images, False, model, mirrored, len(class_names))
+  logits = evaluate.logits(images, False, model, views, len(class_names))
   classes = tf.argmax(logits, 1)
   return dict(
     classes=classes,
@@ -94,7 +94,7 @@ def export(
   with _new_dir(export_dir) as folder, graph.as_default():
     images = tf.placeholder(tf.uint8, [None, side, side, 3], 'images')
     signature = tf.saved_model.predict_signature_def(
-      {'images': images}, outputs(images, model, run.mirrored, class_names)
+      {'images': images}, outputs(images, model, run.views, class_names)
     )
     # Resource variables, but not of a kind that a MetaGraphDef can hold.
     graph.clear_collection(tf.GraphKeys.BIASES)
@@ -118,7 +118,7 @@ def export(
     checkpoint=prefix,
     step=evaluate.checkpoint_step(prefix),
     weights=evaluate.weights_kind(names),
-    mirrored=run.mirrored,
+    **run.views,
     width=run.model.width,
     precision=run.model.precision,
     parameters=parameters,

@@ -84,7 +84,15 @@ def draws(
 
 
 def augmented(
-  pixels, indices, batch_size, seed, step, pad_mode='reflect', **choices
+  pixels,
+  indices,
+  batch_size,
+  seed,
+  step,
+  steps_per_epoch,
+  pad_mode='reflect',
+  alternate_flip=False,
+  **choices,
 ):
   """Training images: cropped, mirrored, normalised, with holes.
 
@@ -92,15 +100,47 @@ def augmented(
     pixels, indices: as of crops.
     batch_size: int, the length of `indices`.
     seed, step, **choices: as of draws.
+    steps_per_epoch: int.
     pad_mode: 'reflect', or 'zero': see zero_border.
+    alternate_flip: Python bool; mirror an image as alternating says, not at
+      random.
   Returns:
     [batch_size, 32, 32, 3] float32 Tensor.
   """
   chosen = draws(batch_size, seed, step, **choices)
+  if alternate_flip:
+    mirrored = alternating(
+      crops(pixels, indices), seed, step // steps_per_epoch
+    )
+    chosen = chosen._replace(mirrored=mirrored)
   images = normalised(crops(pixels, indices, chosen))
   if pad_mode == 'zero':
     images = zero_border(images, chosen)
   return cut_out(images, chosen, choices['cutout'])
+
+
+def alternating(images, seed, epoch):
+  """Which images to mirror, so that each is in every other epoch.
+
+  About half of the images begin with it: those that have an odd sum over half
+  of their pixels, drawn by `seed`. So an image is known by what it is, wherever
+  it comes from; where a queue mixes epochs, at their borders some come the same
+  way twice.
+
+  Args:
+    images: [batch, 32, 32, 3] uint8 Tensor, as they are in the data set.
+    seed: int.
+    epoch: integer scalar Tensor, from 0.
+  Returns:
+    [batch] bool Tensor.
+  Source: Jordan 2024, arXiv 2404.00498, section 3.6.
+  """
+  with tf.name_scope('alternating'):
+    # Steps, which have the other keys of draws, are never negative.
+    key = tf.constant([seed * 3 + _FLIP, -1], tf.int64)
+    half = tf.random.stateless_uniform(images.shape[1:], key, 0, 2, tf.int32)
+    odd = tf.reduce_sum(tf.cast(images, tf.int32) * half, [1, 2, 3])
+    return (odd + tf.cast(epoch, tf.int32)) % 2 > 0
 
 
 def crops(pixels, indices, chosen=None):

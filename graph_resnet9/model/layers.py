@@ -26,9 +26,12 @@ def initializer(kind):
   torch.nn.init.kaiming_uniform_ is called there with a = sqrt(5), so the bound
   is sqrt(6 / ((1 + 5) * fan_in)). 'he_uniform', which ports take it for, is
   sqrt(6) times as wide: +-sqrt(6/fan_in). (He et al. 2015, arXiv 1502.01852.)
+  'dirac' is 'pytorch' but for convolutions with as many channels out as in or
+  more: their first channels out are the channels in. (torch.nn.init.dirac_;
+  Jordan 2024, arXiv 2404.00498, section 3.3.)
 
   Args:
-    kind: 'pytorch' or 'he_uniform'.
+    kind: 'pytorch', 'he_uniform' or 'dirac'.
   Returns:
     An initializer for tf.get_variable.
   """
@@ -36,9 +39,24 @@ def initializer(kind):
     return tf.variance_scaling_initializer(
       scale=2, mode='fan_in', distribution='uniform'
     )
-  return tf.variance_scaling_initializer(
+  pytorch = tf.variance_scaling_initializer(
     scale=1 / 3, mode='fan_in', distribution='uniform'
   )
+  if kind != 'dirac':
+    return pytorch
+
+  def dirac(shape, dtype, partition_info=None):
+    kernel = pytorch(shape, dtype, partition_info)
+    if len(shape) != 4 or shape[2] > shape[3]:
+      return kernel
+    height, width, channels, _ = shape
+    middle = [(height // 2, height // 2), (width // 2, width // 2)]
+    identity = tf.pad(
+      tf.eye(channels, dtype=dtype)[None, None], [*middle, (0, 0), (0, 0)]
+    )
+    return tf.concat([identity, kernel[..., channels:]], -1)
+
+  return dirac
 
 
 def conv(images, filters, size=3, algorithm='direct', init='pytorch'):

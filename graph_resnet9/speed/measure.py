@@ -248,7 +248,7 @@ def _input_secs(settings, data, kind, shuffle):
   )
   with tf.Graph().as_default():
     now = graph.global_step().read_value()
-    batch, _, feed = batches.batch(
+    batch, examples, feed = batches.batch(
       data, 'train', settings.seed, first_step=now, **queue
     )
     images = augment.augmented(
@@ -257,6 +257,7 @@ def _input_secs(settings, data, kind, shuffle):
       queue.batch_size,
       settings.seed,
       now,
+      examples // queue.batch_size,
       **settings.augment,
     )
     with _session(feed) as session:

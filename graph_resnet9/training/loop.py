@@ -117,15 +117,16 @@ def build(
     batch, examples, feed = batches.batch(  # tf.train.shuffle_batch
       data, 'train', settings.seed, first_step=now, **settings.batches
     )
+    steps_per_epoch = examples // settings.batches.batch_size
     images = augment.augmented(  # [512, 32, 32, 3] float32
       batch.pixels,
       batch.indices,
       settings.batches.batch_size,
       settings.seed,
       now,
+      steps_per_epoch,
       **settings.augment,
     )
-  steps_per_epoch = examples // settings.batches.batch_size
 
   filters = None
   if settings.model.whitening and not restored:

@@ -21,7 +21,9 @@ RECIPES = sorted((helpers.ROOT / 'flags').glob('*.flags'))
 MODEL = dict(
   init='pytorch', bn_decay=0.9, bn_epsilon=1e-5, bn_fused=True, conv='auto'
 )
-AUGMENT = dict(crop_per='image', cutout_inside=True, pad_mode='reflect')
+AUGMENT = dict(
+  alternate_flip=False, crop_per='image', cutout_inside=True, pad_mode='reflect'
+)
 OPTIMIZER = dict(nesterov=True, rate_in_velocity=True, lr_shift_steps=1)
 
 
@@ -294,8 +296,8 @@ class RecipesTest(absltest.TestCase):
         recipe_flags.Augment(pad=4, flip=True, cutout=8, **AUGMENT),
       )
       self.assertEqual(
-        (settings.batches.batch_size, settings.ghost_batch, settings.mirrored),
-        (512, 0, False),
+        (settings.batches.batch_size, settings.ghost_batch, settings.views),
+        (512, 0, recipe_flags.Views(mirrored=False, shifted=False)),
       )
 
   def test_fast10_is_the_published_recipe(self):
@@ -337,8 +339,8 @@ class RecipesTest(absltest.TestCase):
       ),
     )
     self.assertEqual(
-      (settings.batches.batch_size, settings.ghost_batch, settings.mirrored),
-      (512, 32, True),
+      (settings.batches.batch_size, settings.ghost_batch, settings.views),
+      (512, 32, recipe_flags.Views(mirrored=True, shifted=False)),
     )
 
   def test_ghost_batches_must_divide_the_batch(self):

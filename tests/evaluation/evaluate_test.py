@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import files
+from graph_resnet9.cli import recipe_flags
+from graph_resnet9.cli import train_flags
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import confusion
 from graph_resnet9.evaluation import evaluate
@@ -84,6 +86,41 @@ class EvaluationTest(absltest.TestCase):
     expected = numpy_losses(data.images, data.labels, values).mean()
     got = self.evaluate(batch_norm='batch', test_examples=16)[0]
     self.assertAlmostEqual(got['loss'], expected, places=4)
+
+  def test_views_are_a_mean_of_logits_the_unshifted_ones_counting_twice(self):
+    images = np.random.RandomState(0).randint(256, size=[4, 32, 32, 3])
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], 'reflect')
+    shifted = [(images, 0.5), (padded[:, :32, :32], 0.25)]
+    shifted.append((padded[:, 2:, 2:], 0.25))
+    model = helpers.settings(train_flags.Run, width=4).model
+
+    def logits(images, **views):
+      with tf.variable_scope('', reuse=tf.AUTO_REUSE):
+        return evaluate.logits(
+          tf.constant(images.astype(np.uint8)),
+          False,
+          model,
+          recipe_flags.Views(**views),
+        )
+
+    with tf.Graph().as_default(), tf.Session() as session:
+      tf.set_random_seed(0)
+      one = lambda image: logits(image)
+      two = lambda image: (logits(image) + logits(image[:, :, ::-1])) / 2
+      mean = lambda see: sum(share * see(shot) for shot, share in shifted)
+      cases = (
+        (dict(), one(images)),
+        (dict(mirrored=True), two(images)),
+        (dict(shifted=True), mean(one)),
+        (dict(mirrored=True, shifted=True), mean(two)),
+      )
+      found = [logits(images, **views) for views, _ in cases]
+      session.run(tf.global_variables_initializer())
+      for (views, expected), got in zip(cases, found):
+        with self.subTest(**views):
+          got, expected = session.run([got, expected])
+          np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+      self.assertLen({g[0, 0] for g in session.run(found)}, 4)
 
   def test_train_split_is_the_training_images(self):
     summary, result, names = self.evaluate(split='train', train_examples=50)

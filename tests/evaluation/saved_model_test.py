@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from graph_resnet9.cli import flagfile
+from graph_resnet9.cli import recipe_flags
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import saved_model
 from graph_resnet9.inputs import dataset
@@ -33,12 +34,13 @@ print(outputs['class_names'][0].numpy().decode())
 """
 
 
-def exported(folder, train_dir, step, weights='auto', **values):
+def exported(folder, train_dir, step, weights='auto', **views):
   """Exports a checkpoint of a tiny run; returns (summary, settings)."""
   prefix = '%s/model.ckpt-%d' % (train_dir, step)
   run = flagfile.read(str(train_dir))
-  summary = saved_model.export(prefix, folder, run.replace(**values), weights)
-  return summary, run
+  if views:
+    run = run.replace(views=recipe_flags.Views(**views))
+  return saved_model.export(prefix, folder, run, weights), run
 
 
 def meta_graph(folder):
@@ -123,6 +125,7 @@ class SavedModelTest(absltest.TestCase):
         dict(mirrored=False),
         dict(weights='trained', mirrored=True),
         dict(weights='average', mirrored=False),
+        dict(mirrored=True, shifted=True),
       )
     ):
       with self.subTest(**values):
@@ -133,7 +136,7 @@ class SavedModelTest(absltest.TestCase):
           (values.get('weights', 'average'), values['mirrored']),
         )
         losses.add(self.agrees_with_eval(folder, checkpoint, **values))
-    self.assertLen(losses, 3)
+    self.assertLen(losses, 4)
 
   def test_precision_of_the_training(self):
     run = self.run_settings.replace(

@@ -347,23 +347,65 @@ class DrawsTest(parameterized.TestCase):
     np.testing.assert_array_less(correlation, 0.09)
 
 
+class AlternatingTest(absltest.TestCase):
+  def mirrored(self, images, seed=0, epoch=0):
+    return evaluate(
+      lambda: augment.alternating(
+        tf.constant(images), seed, tf.constant(epoch, tf.int64)
+      )
+    )
+
+  def test_each_image_is_mirrored_in_every_other_epoch(self):
+    images = uint8_images(300)
+    first = self.mirrored(images)
+    for epoch in range(1, 5):
+      expected = first if epoch % 2 == 0 else ~first
+      np.testing.assert_array_equal(
+        self.mirrored(images, epoch=epoch), expected
+      )
+
+  def test_half_begin_with_it_another_half_for_another_seed(self):
+    images = uint8_images(2000)
+    first, other = self.mirrored(images), self.mirrored(images, seed=1)
+    for part in (first, other, first ^ other):
+      self.assertBetween(part.mean(), 0.44, 0.56)
+
+  def test_an_image_is_known_in_any_company(self):
+    images = uint8_images(40)
+    first, order = self.mirrored(images), np.random.permutation(40)[:7]
+    np.testing.assert_array_equal(self.mirrored(images[order]), first[order])
+
+
 class PathTest(parameterized.TestCase):
-  @parameterized.parameters(('reflect', True), ('zero', False))
-  def test_the_whole_path_of_a_batch(self, pad_mode, cutout_inside):
+  @parameterized.parameters(
+    ('reflect', True, False), ('zero', False, False), ('zero', True, True)
+  )
+  def test_the_whole_path_of_a_batch(
+    self, pad_mode, cutout_inside, alternate_flip
+  ):
     images, indices = uint8_images(30), [3, 29, 0, 11, 3]
     choices = dict(pad=4, flip=True, cutout=8, cutout_inside=cutout_inside)
 
     def build():
+      step = tf.constant(7, tf.int64)
       batch = augment.augmented(
         tf.constant(images.reshape(-1, 3)),
         tf.constant(indices),
         5,
         1,
-        2,
+        step,
+        4,
         pad_mode,
+        alternate_flip,
         **choices,
       )
-      return batch, augment.draws(5, 1, 2, **choices)
+      chosen = augment.draws(5, 1, step, **choices)
+      if alternate_flip:
+        epoch = tf.constant(1, tf.int64)  # 4 steps make one.
+        chosen = chosen._replace(
+          mirrored=augment.alternating(tf.constant(images[indices]), 1, epoch)
+        )
+      return batch, chosen
 
     found, chosen = evaluate(build)
     mode = {'reflect': 'reflect', 'zero': 'constant'}[pad_mode]

@@ -155,6 +155,34 @@ class LayersTest(absltest.TestCase):
       uniform = np.linspace(-bound, bound, len(kernel))
       np.testing.assert_allclose(kernel, uniform, atol=0.03 * bound)
 
+  def test_dirac_hands_the_channels_in_on_and_adds_others(self):
+    for size in (3, 1):
+      with self.subTest(size), tf.Graph().as_default(), tf.Session() as session:
+        out = layers.conv(tf.constant(self.x), 400, size, init='dirac')
+        session.run(tf.global_variables_initializer())
+        out, kernel = session.run([out, tf.global_variables()[0]])
+      np.testing.assert_array_equal(out[..., :5], self.x)
+      bound = (size * size * 5) ** -0.5
+      rest = np.sort(kernel[..., 5:].ravel())
+      uniform = np.linspace(-bound, bound, len(rest))
+      np.testing.assert_allclose(rest, uniform, atol=0.05 * bound)
+
+  def test_dirac_where_no_channel_can_be_handed_on_is_pytorch(self):
+    for build in (
+      lambda init: layers.conv(tf.constant(self.x), 4, init=init),
+      lambda init: layers.linear(tf.constant(self.x[:, 0, 0]), 10, init=init),
+    ):
+      kernels = []
+      for init in ('pytorch', 'dirac'):
+        with tf.Graph().as_default(), tf.Session() as session:
+          tf.set_random_seed(3)
+          build(init)
+          session.run(tf.global_variables_initializer())
+          kernels.append(session.run(tf.global_variables()[0]))
+      self.assertLess(np.abs(kernels[1]).max(), 5**-0.5)
+      self.assertEqual(*(kernel.shape for kernel in kernels))
+      self.assertEqual(np.count_nonzero(kernels[1]), kernels[1].size)
+
   def test_batch_norm_at_evaluation_uses_the_moving_statistics(self):
     with tf.Graph().as_default(), tf.Session() as session:
       out = layers.batch_norm(tf.constant(self.x), training=False)

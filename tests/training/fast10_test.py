@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.cli import flagfile
+from graph_resnet9.cli import recipe_flags
 from graph_resnet9.doctor.lint import rules
 from graph_resnet9.errors import UserError
 from graph_resnet9.evaluation import evaluate
@@ -53,7 +54,9 @@ class Fast10Test(absltest.TestCase):
 
   def evaluate(self, mirrored, weights='auto'):
     """eval of the run: its flags, but those given; returns the summary."""
-    run = flagfile.read(str(self.done)).replace(mirrored=mirrored)
+    run = flagfile.read(str(self.done)).replace(
+      views=recipe_flags.Views(mirrored=mirrored)
+    )
     with dataset.opened(**run.data) as data:
       return evaluate.evaluate(
         data, str(self.done / 'model.ckpt-8'), run, 'test', 'moving', weights
@@ -145,7 +148,9 @@ class Fast10Test(absltest.TestCase):
           )
           losses.append(
             [
-              evaluate.tower(batch, False, model, mirrored).losses
+              evaluate.tower(
+                batch, False, model, recipe_flags.Views(mirrored=mirrored)
+              ).losses
               for mirrored in (True, False)
             ]
           )
