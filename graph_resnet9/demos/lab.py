@@ -1,7 +1,6 @@
 """What the cases share: the graph of an arm, its training, its measurement."""
 
 import contextlib
-import functools
 import itertools
 import random
 import sys
@@ -58,10 +57,16 @@ class Trainer:
     self.seed = seed
     self.source = source
     self.fast = fast
+    self._splits = {}
 
   def data(self, split, order='file'):
     """formats.Split: the examples of 'train' or 'test' that the cases use."""
-    return _loaded(self.source, split, order)
+    count = TRAIN_EXAMPLES if split == 'train' else TEST_EXAMPLES
+    if (split, order) not in self._splits:
+      self._splits[split, order] = dataset.load(
+        self.source, split, count, order
+      )
+    return self._splits[split, order]
 
   def steps(self, full, fast):
     """How long to train: `fast` steps with --fast, else `full`."""
@@ -140,13 +145,6 @@ class Trainer:
       diagnosis,
       graph.guessing,
     )
-
-
-@functools.cache
-def _loaded(source, split, order):
-  """formats.Split of a dataset.Source, the same for every seed."""
-  count = TRAIN_EXAMPLES if split == 'train' else TEST_EXAMPLES
-  return dataset.load(source, split, count, order)
 
 
 def session_of(graph):

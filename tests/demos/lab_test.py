@@ -1,5 +1,7 @@
 """demos/lab.py: how an arm is trained and measured, on a graph of one layer."""
 
+import os
+
 from absl.testing import absltest
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -8,6 +10,8 @@ from graph_resnet9.demos import lab
 from graph_resnet9.demos import towers
 from graph_resnet9.demos.cases import shuffle_batch
 from graph_resnet9.inputs import dataset
+from graph_resnet9.inputs import formats
+from graph_resnet9.inputs import synthetic
 
 SOURCE = dataset.find('synthetic')
 
@@ -42,6 +46,19 @@ class TrainerTest(absltest.TestCase):
     self.assertEqual(one.curve, other.curve)
     self.trainer.seed = 4
     self.assertNotEqual(self.train(0.1).curve, one.curve)
+
+  def test_images_are_those_of_a_folder(self):
+    folder = self.create_tempdir().full_path
+    images, labels = synthetic.split(30, seed=5)
+    for name in ('train', 'test'):
+      formats.encode_records(formats.Split(images, labels)).tofile(
+        os.path.join(folder, name + '.bin')
+      )
+    source = dataset.find('folder', folder, '10')
+    trainer = lab.Trainer(3, source, fast=True)
+    np.testing.assert_array_equal(trainer.data('train').images, images)
+    sorted_labels = trainer.data('test', 'class_sorted').labels
+    np.testing.assert_array_equal(sorted_labels, np.sort(labels))
 
   def test_curve_has_five_points_and_ends_with_the_last_step(self):
     curve = self.train(0.1).curve

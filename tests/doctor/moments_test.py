@@ -151,6 +151,19 @@ class ShareTest(parameterized.TestCase):
     self.assertAlmostEqual(record.share_between_batches, 1, delta=0.06)
     self.assertAlmostEqual(record.independent_share, 20 / 19 / 8, delta=0.02)
 
+  def test_blocks_of_batches(self):
+    batches = [np.full([8, 3], k // 5) for k in range(23)]
+    record = small_records.record(batches)
+    # Of 0, 1, 2, 3, four times each and five times each.
+    values = np.array([0, 1, 2, 3])
+    every = np.repeat(values, 5).tolist() + [4] * 3
+    self.assertAlmostEqual(
+      record.share_between(5), values.var(ddof=1) / np.var(every)
+    )
+    self.assertAlmostEqual(
+      record.share_between(1), min(1, np.var(every, ddof=1) / np.var(every))
+    )
+
   def test_batches_that_are_alike(self):
     batch = np.random.RandomState(0).normal(0, 1, [8, 3])
     self.assertAlmostEqual(

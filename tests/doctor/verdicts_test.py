@@ -80,6 +80,21 @@ class VerdictsTest(parameterized.TestCase):
     apart = [batch + 2 * (k % 5) for k, batch in enumerate(draws())]
     self.assertEqual(codes(record(apart)), ['batches-not-mixed'])
 
+  def test_batches_that_drift_slowly_are_not_mixed(self):
+    """By less than chance from one to the next, by far more over many."""
+    mean = np.linspace(0, 3, 50)
+    drifting = [
+      batch + mean[k] for k, batch in enumerate(draws(50, size=8, positions=1))
+    ]
+    found = verdicts.unmixed(record(drifting))
+    self.assertEqual(found.size, 25)
+    self.assertGreater(found.share, 20 * found.independent)
+    verdict = verdicts.judge([record(drifting)])[0]
+    self.assertEqual(verdict.code, 'batches-not-mixed')
+    self.assertIn('between blocks of 25 batches in a row', verdict.evidence)
+    in_turn = [drifting[k % 25 * 2 + k // 25] for k in range(50)]
+    self.assertLess(record(in_turn).share_between(25), found.share / 20)
+
   def test_uniform_batches_are_not_mixed(self):
     uniform = [np.full([8, 4], float(k % 5)) for k in range(20)]
     self.assertIn('batches-not-mixed', codes(record(uniform)))
@@ -92,7 +107,7 @@ class VerdictsTest(parameterized.TestCase):
       drawn = small_records.record(
         draws(batches, size=16, seed=seed, channels=channels, positions=1)
       )
-      self.assertFalse(verdicts.not_mixed(drawn), seed)
+      self.assertIsNone(verdicts.unmixed(drawn), seed)
 
   def test_calls_differ(self):
     shared = record(draws(), [b + 3 for b in draws(seed=1)], mean=MEAN + 1.5)
@@ -166,12 +181,16 @@ class VerdictsTest(parameterized.TestCase):
 
   def test_figures_that_are_no_numbers_are_never_right(self):
     class Figures:
-      mean_gap = variance_ratio = share_between_batches = np.nan
+      mean_gap = variance_ratio = np.nan
       independent_share = 0.1
-      batches = 10
+      batches, freedom = 10, 1
+
+      @staticmethod
+      def share_between(size):
+        return np.nan
 
     self.assertTrue(verdicts.differs(Figures))
-    self.assertTrue(verdicts.not_mixed(Figures))
+    self.assertIsNotNone(verdicts.unmixed(Figures))
 
   def test_what_is_not_compared_is_not_called_healthy(self):
     good = record(draws(), name='good')

@@ -300,7 +300,7 @@ class ExportPredictCommandsTest(helpers.CommandTestCase):
       env=helpers.environment(),
     )
     process.stdout.close()
-    self.assertEqual(process.stderr.read(), '')
+    self.assertEqual(helpers.heard(process.stderr.read()), '')
     process.stderr.close()
     self.assertEqual(process.wait(), 141)
 

@@ -158,15 +158,19 @@ class Record(NamedTuple):
 
     0 for batches that are alike, 1 for batches that are each uniform.
     """
-    return self._share(
-      np.mean(
-        [
-          of_rows([s.values.mean for s in call if s.values.count]).variance
-          for call in self.calls
-        ],
-        0,
-      )
-    )
+    return self.share_between(1)
+
+  def share_between(self, size):
+    """The same of blocks of `size` batches that follow each other.
+
+    What is left over at the end belongs to none.
+    """
+    between = []
+    for call in self.calls:
+      filled = [s.values for s in call if s.values.count]
+      blocks = zip(*(filled[k::size] for k in range(size)))
+      between.append(of_rows([merged(block).mean for block in blocks]).variance)
+    return self._share(np.mean(between, 0))
 
   @property
   def independent_share(self):
@@ -184,6 +188,22 @@ class Record(NamedTuple):
         0,
       )
     )
+
+  @property
+  def freedom(self):
+    """How many channels vary independently of each other.
+
+    Of labels, which are one class or another: n - 1 of n classes that are
+    equally frequent. Of layers 1, the least, as nothing is known of it.
+    """
+    frequency = self.inputs.mean
+    if not self.labels or abs(frequency.sum() - 1) > 1e-3:
+      return 1.0
+    frequency = frequency[(frequency > 0) & (frequency < 1)]
+    # n^2 / sum of the squared correlations of n channels, each with each.
+    odds = frequency / (1 - frequency)
+    squares = len(odds) + odds.sum() ** 2 - (odds**2).sum()
+    return max(1.0, float(len(odds) ** 2 / max(squares, 1)))
 
   @property
   def share_between_calls(self):

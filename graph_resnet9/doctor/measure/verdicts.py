@@ -79,16 +79,61 @@ def differs(record):
   )
 
 
-def not_mixed(record):
-  """Whether batches differ by more than chance, and by enough to matter.
+class Unmixed(NamedTuple):
+  """Blocks of batches that differ by more than chance.
 
-  The variance of B batch means has a relative standard deviation of
-  sqrt(2 / (B - 1)) if the draws are independent.
+  excess: share - independent. size: batches a block that follow each other.
+  share: of the variance, between blocks. independent: the same if the examples
+  were drawn independently.
   """
-  chance = 1 + 6 * math.sqrt(2 / max(record.batches - 1, 1))
-  share = record.share_between_batches
-  return not (
-    share <= LEAST_SHARE or share <= chance * record.independent_share
+
+  excess: float
+  size: int
+  share: float
+  independent: float
+
+
+def unmixed(record):
+  """The Unmixed of the largest excess, or None.
+
+  Halves of the batches, quarters, ..., and single ones: where a queue is short,
+  each batch is nearly like the next, and only many of them drift apart. They
+  count if they differ by enough to matter.
+  """
+  found, size = [], max(record.batches // 2, 1)
+  while size:
+    blocks = max(record.batches // size, 2)
+    share = record.share_between(size)
+    independent = record.independent_share / size
+    most = independent * _by_chance((blocks - 1) * record.freedom)
+    if not (share <= LEAST_SHARE or share <= most):
+      found.append(Unmixed(share - independent, size, share, independent))
+    size //= 2
+  return max(found) if found else None
+
+
+def _by_chance(freedom):
+  """What chi-square over its degrees of freedom exceeds once in 3 million.
+
+  Wilson & Hilferty 1931, at five standard deviations.
+  """
+  spread = 2 / (9 * freedom)
+  return (1 - spread + 5 * math.sqrt(spread)) ** 3
+
+
+def _between(name, found):
+  """The evidence of an Unmixed."""
+  return (
+    '%.1f%% of the variance of %s lies between %s, %.1f%% if the examples were '
+    'drawn independently'
+    % (
+      100 * found.share,
+      name,
+      'batches'
+      if found.size == 1
+      else 'blocks of %d batches in a row' % found.size,
+      100 * found.independent,
+    )
   )
 
 
@@ -183,17 +228,9 @@ RULES = (
     'batches are not mixed',
     'shuffle the files, or let more examples wait in the '
     'queue, and train again',
-    lambda r: not r.frozen and not_mixed(r),
-    lambda r: r.share_between_batches - r.independent_share,
-    lambda worst, layers, stored: (
-      '%.1f%% of the variance of %s lies '
-      'between batches, %.1f%% if the examples were drawn independently'
-      % (
-        100 * worst.share_between_batches,
-        worst.name,
-        100 * worst.independent_share,
-      )
-    ),
+    lambda r: not r.frozen and unmixed(r) is not None,
+    lambda r: unmixed(r).excess,
+    lambda worst, layers, stored: _between(worst.name, unmixed(worst)),
   ),
   Rule(
     'batch-too-small',
