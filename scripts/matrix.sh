@@ -4,8 +4,9 @@
 #   scripts/matrix.sh DIR                         # the whole suite, hours
 #   scripts/matrix.sh DIR tests/model tests/cli   # what pytest is given
 # PAIRS='2.18:3.10 2.21:3.13' are other pairs. Interpreters are python3.X of PATH
-# or of pyenv; a pair whose Python is not there is left out. An environment that is there is used as it is; the log of a pair
-# stays beside it. The exit code is 0 if all pairs pass.
+# or of pyenv; a pair whose Python is not there is left out. An environment that
+# is there is used as it is; the log of a pair stays beside it. The exit code is 0
+# if all pairs pass.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=${1:?usage: scripts/matrix.sh DIR [PYTEST ARGUMENT...]}; shift

@@ -195,10 +195,10 @@ class Views(settings.Settings):
     'right, which count half as much.',
   )
 
-  @property
-  def count(self) -> int:
-    """Images for one."""
-    return (3 if self.shifted else 1) * (2 if self.mirrored else 1)
+  def images(self, inputs: int) -> int:
+    """Of how many images the views are so many inputs; at least 1."""
+    views = (3 if self.shifted else 1) * (2 if self.mirrored else 1)
+    return max(1, inputs // views)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

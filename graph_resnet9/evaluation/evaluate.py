@@ -177,7 +177,7 @@ class BesideTraining:
     with tf.variable_scope('evaluation'):
       table = queues.table(split, 'test')
       self._first = tf.placeholder(tf.int32, [], 'first')
-      batch_size = max(1, settings.batches.batch_size // settings.views.count)
+      batch_size = settings.views.images(settings.batches.batch_size)
       self._batch_size = min(batch_size, table.examples)
       last = tf.minimum(self._first + self._batch_size, table.examples)
       batch = queues.table_batch(table, tf.range(self._first, last))
@@ -229,7 +229,7 @@ def evaluate(
   queue = settings.batches
   if batch_norm == 'moving':  # Then it does not matter who meets whom.
     queue = queue.replace(
-      batch_size=max(1, queue.batch_size // settings.views.count),
+      batch_size=settings.views.images(queue.batch_size),
       shuffle='none',
       min_after_dequeue=None,
       capacity=None,

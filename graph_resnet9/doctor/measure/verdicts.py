@@ -100,12 +100,13 @@ def unmixed(record):
   each batch is nearly like the next, and only many of them drift apart. They
   count if they differ by enough to matter.
   """
+  of_one, freedom = record.independent_share, record.freedom
   found, size = [], max(record.batches // 2, 1)
   while size:
     blocks = max(record.batches // size, 2)
     share = record.share_between(size)
-    independent = record.independent_share / size
-    most = independent * _by_chance((blocks - 1) * record.freedom)
+    independent = of_one / size
+    most = independent * _by_chance((blocks - 1) * freedom)
     if not (share <= LEAST_SHARE or share <= most):
       found.append(Unmixed(share - independent, size, share, independent))
     size //= 2
