@@ -128,18 +128,24 @@ def conv(images, kernel):
   @tf.custom_gradient
   def convolved(images, kernel):
     u = _transformed(_G, kernel, [channels, filters])
-    v = _transformed(_BT, _input_tiles(images), [-1, channels])
+    if grid == (1, 1):  # All that lies around the tile is zero.
+      v = _transformed(_BT[:, 1:-1], _tiles_of(images), [-1, channels])
+    else:
+      v = _transformed(_BT, _input_tiles(images), [-1, channels])
     m = tf.matmul(v, u)
     y = _transformed(_AT, m, [*grid, -1, filters])
 
     def gradients(dy):
       dm = _transformed(_AT.T, _tiles_of(dy), [-1, filters])
       dv = tf.matmul(dm, u, transpose_b=True)
-      dd = _transformed(_BT.T, dv, [*grid, -1])
+      if grid == (1, 1):
+        dd = _transformed(_BT[:, 1:-1].T, dv, [-1])
+      else:
+        dd = _overlaps_added(_transformed(_BT.T, dv, [*grid, -1]))
       du = tf.matmul(v, dm, transpose_a=True)
       dg = _transformed(_G.T, du, [channels, filters])
       images_gradient = _joined(
-        tf.reshape(_overlaps_added(dd), [_OUTPUTS**2, *grid, -1, channels])
+        tf.reshape(dd, [_OUTPUTS**2, *grid, -1, channels])
       )
       return images_gradient, tf.reshape(dg, kernel.shape)
 

@@ -6,18 +6,20 @@ Each mutant is one small change at a place drawn at random in graph_resnet9/
 model, inputs, training and doctor: modules take turns in random order, then an
 operator is drawn by the root of the number of its places, then a place.
 Docstrings, strings, messages of errors and of the log are left alone. The
-mutant lies in a copy of the tree; a forked child runs the tests of its module,
-then those of its folder, then those of WIDER, until one fails. Survivors are
-printed as differences; the same seed draws the same mutants of a tree, and a
-second call with the same --out goes on where the first one ended.
+mutant lies in a copy of the tree; the tests of its module run there, then those
+of its folder, then those of WIDER, each file in a forked child, until one
+fails. Survivors are printed as differences; the same seed draws the same
+mutants of a tree, and a second call with the same --out goes on where the first
+one ended. --jobs tries so many at a time.
 """
 
 import argparse
 import ast
 import collections
-import copy
 import difflib
+import functools
 import json
+import multiprocessing
 import os
 import pathlib
 import random
@@ -40,7 +42,7 @@ WIDER = {
   ),
   'doctor': (),
 }
-SECS = 600  # A child that takes longer counts as one that failed.
+SECS = 600  # A test file that takes longer counts as one that failed.
 
 _COMPARE = {
   ast.Lt: ast.LtE,
@@ -237,13 +239,11 @@ def tests_of(module):
   return kept
 
 
-def _killed_by(copy_of_tree, stages):
-  """The first test file that fails, or ''; a child for all."""
-  reader, writer = os.pipe()
+def _fails(copy_of_tree, stage):
+  """Whether a test file fails in a copy of the tree; in a child."""
   pid = os.fork()
   if not pid:
     os.setsid()
-    os.close(reader)
     os.chdir(copy_of_tree)
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -257,59 +257,45 @@ def _killed_by(copy_of_tree, stages):
     os.environ['PYTHONPATH'] = str(copy_of_tree)
     import pytest
 
-    for stage in stages:
-      code = pytest.main(['-x', '-q', '-p', 'no:cacheprovider', stage])
-      if code not in (0, 5):
-        os.write(writer, stage.encode())
-        os._exit(0)
-    os._exit(0)
-  os.close(writer)
+    code = pytest.main(['-x', '-q', '-p', 'no:cacheprovider', stage])
+    os._exit(code not in (0, 5))
   end = time.monotonic() + SECS
   while time.monotonic() < end:
-    if os.waitpid(pid, os.WNOHANG)[0]:
-      break
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if ended:
+      return bool(status)
     time.sleep(0.1)
-  else:
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return 'timeout'
-  with os.fdopen(reader) as stream:
-    return stream.read()
+  os.killpg(pid, signal.SIGKILL)
+  os.waitpid(pid, 0)
+  return True
 
 
-def main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--count', type=int, default=300)
-  parser.add_argument('--seed', type=int, default=1)
-  parser.add_argument('--out', default='mutants.jsonl')
-  given = parser.parse_args()
-  out = pathlib.Path(given.out)
-  done = [json.loads(line) for line in out.open()] if out.exists() else []
-  sound = {'timeout'}  # What passes as long as nothing is changed.
+def _rows(out):
+  return (
+    [json.loads(line) for line in out.open(encoding='utf-8')]
+    if out.exists()
+    else []
+  )
+
+
+def _work(drawn, out, share, jobs):
+  """Tries each `jobs`-th mutant that `out` lacks, in a copy of the tree."""
+  done = {row['number'] for row in _rows(out)}
+  sound = set()  # What passes as long as nothing is changed.
   scratch = pathlib.Path(tempfile.mkdtemp(prefix='mutants'))
   tree = scratch / 'tree'
   shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns('.git'))
-  # Loaded once, for all children; the package itself must not be.
-  os.environ.update(
-    TF_USE_LEGACY_KERAS='1', TF_ENABLE_ONEDNN_OPTS='1', TF_CPP_MIN_LOG_LEVEL='3'
-  )
-  import tensorflow.compat.v1 as tf
-
-  tf.layers.batch_normalization  # Loads tf-keras, too.
-  assert 'graph_resnet9' not in sys.modules
   try:
-    for number, (module, operator, place) in enumerate(
-      draw(given.count, given.seed)
-    ):
-      if number < len(done):
+    for number, (module, operator, place) in enumerate(drawn):
+      if number % jobs != share or number in done:
         continue
       text = (ROOT / module).read_text()
       changed = mutated(text, operator, place)
       (tree / module).write_text(changed)
-      by = _killed_by(tree, tests_of(module))
+      by = next(filter(functools.partial(_fails, tree), tests_of(module)), '')
       (tree / module).write_text(text)
       if by and by not in sound:
-        if _killed_by(tree, [by]):
+        if _fails(tree, by):
           sys.exit('%s: fails without a change, too' % by)
         sound.add(by)
       difference = '\n'.join(
@@ -328,13 +314,44 @@ def main():
         killed_by=by,
         difference=difference,
       )
-      done.append(copy.copy(row))
-      with out.open('a') as f:
+      with out.open('a', encoding='utf-8') as f:
         f.write(json.dumps(row) + '\n')
       if not by:
         print('%d survives: %s\n%s' % (number, module, difference), flush=True)
   finally:
     shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--count', type=int, default=300)
+  parser.add_argument('--seed', type=int, default=1)
+  parser.add_argument('--out', default='mutants.jsonl')
+  parser.add_argument('--jobs', type=int, default=1)
+  given = parser.parse_args()
+  out = pathlib.Path(given.out)
+  # Loaded once, for all children; the package itself must not be.
+  os.environ.update(
+    TF_USE_LEGACY_KERAS='1', TF_ENABLE_ONEDNN_OPTS='1', TF_CPP_MIN_LOG_LEVEL='3'
+  )
+  import tensorflow.compat.v1 as tf
+
+  tf.layers.batch_normalization  # Loads tf-keras, too.
+  assert 'graph_resnet9' not in sys.modules
+  drawn = draw(given.count, given.seed)
+  children = [
+    multiprocessing.get_context('fork').Process(
+      target=_work, args=(drawn, out, share, given.jobs)
+    )
+    for share in range(given.jobs)
+  ]
+  for child in children:
+    child.start()
+  for child in children:
+    child.join()
+  if any(child.exitcode for child in children):
+    sys.exit(1)
+  done = _rows(out)
   for folder in FOLDERS:
     rows = [row for row in done if row['module'].split('/')[1] == folder]
     killed = sum(bool(row['killed_by']) for row in rows)
