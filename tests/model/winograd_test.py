@@ -91,6 +91,25 @@ class WinogradTest(parameterized.TestCase):
       actual = run(winograd.conv, *data, tf.float64, batch)
       self.assertLess(max(errors(actual, expected)), 1e-14)
 
+  @parameterized.parameters(
+    (16, 4, 64, True), (8, 8, 32, True), (4, 32, 4, False)
+  )
+  def test_an_example_of_zeros_more_where_rows_share_lines(
+    self, batch, side, channels, more
+  ):
+    """Exact, and 4,096 bytes are nowhere a divisor of the rows of V."""
+    data = values((batch, side, side, channels), 3)
+    actual = run(winograd.conv, *data, tf.float64, batch)
+    self.assertLess(max(errors(actual, numpy_conv(*data))), 1e-14)
+    with tf.Graph().as_default() as graph:
+      winograd.conv(
+        tf.zeros([batch, side, side, channels]), tf.zeros([3, 3, channels, 3])
+      )
+      (m,) = (op for op in graph.get_operations() if 'BatchMatMul' in op.type)
+    _, rows, columns = m.inputs[0].shape
+    self.assertEqual(rows, (batch + more) * (side // 4) ** 2)
+    self.assertEqual(bool(rows * columns % 1024), more)
+
   @parameterized.parameters(*LAYERS)
   def test_float32_in_every_layer_is_as_good_as_direct(
     self, side, channels, filters
