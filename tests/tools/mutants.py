@@ -6,18 +6,19 @@ Each mutant is one small change at a place drawn at random in graph_resnet9/
 model, inputs, training and doctor: modules take turns in random order, then an
 operator is drawn by the root of the number of its places, then a place.
 Docstrings, strings, messages of errors and of the log are left alone. The
-mutant lies in a copy of the tree; the tests of its module run there, then those
-of its folder, then those of WIDER, each file in a forked child, until one
-fails. Survivors are printed as differences; the same seed draws the same
-mutants of a tree, and a second call with the same --out goes on where the first
-one ended. --jobs tries so many at a time.
+mutant lies in a copy of the tree; the test files of its folder and those of
+WIDER run there, each in a forked child, until one fails: first those that have
+killed most of the mutants of that folder in the least time. Each mutant gets
+FIRST seconds, then those that still live go through all that is left. The same
+seed draws the same mutants of a tree, and a second call with the same --out
+goes on where the first one ended. --jobs tries so many at a time.
 """
 
 import argparse
 import ast
 import collections
 import difflib
-import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -42,6 +43,7 @@ WIDER = {
   ),
   'doctor': (),
 }
+FIRST = 60
 SECS = 600  # A test file that takes longer counts as one that failed.
 
 _COMPARE = {
@@ -220,23 +222,26 @@ def draw(count, seed):
 
 
 def tests_of(module):
-  """Test files and folders, nearest first: each a stage of its own."""
-  parts = pathlib.Path(module).with_suffix('').parts[1:]
-  own = pathlib.Path('tests', *parts[:-1], parts[-1] + '_test.py')
-  folder = pathlib.Path('tests', parts[0])
-  stages = [
-    own,
-    pathlib.Path('tests', *parts[:-1]) if len(parts) > 2 else own,
-    *sorted(
-      path.relative_to(ROOT) for path in (ROOT / folder).glob('*_test.py')
-    ),
-    *(pathlib.Path('tests', name) for name in WIDER[parts[0]]),
+  """The test files and folders that may notice a change of a module."""
+  folder = pathlib.Path(module).parts[1]
+  files = sorted((ROOT / 'tests' / folder).rglob('*_test.py'))
+  return [
+    *(str(path.relative_to(ROOT)) for path in files),
+    *('tests/' + name for name in WIDER[folder]),
   ]
-  kept = []
-  for stage in stages:
-    if (ROOT / stage).exists() and str(stage) not in kept:
-      kept.append(str(stage))
-  return kept
+
+
+def _by_yield(module, stages, rows):
+  """Test files, those first that killed most in a second, by what is known."""
+  kills = collections.Counter({stage: 0.5 for stage in stages})
+  secs = collections.Counter({stage: 5.0 for stage in stages})
+  name = pathlib.Path(module).stem + '_test.py'
+  kills.update({stage: 1 for stage in stages if stage.endswith('/' + name)})
+  for row in rows.values():
+    if os.path.dirname(row['module']) == os.path.dirname(module):
+      kills[row['killed_by']] += 1
+      secs.update(row['secs'])
+  return sorted(stages, key=lambda stage: -kills[stage] / secs[stage])
 
 
 def _fails(copy_of_tree, stage):
@@ -271,53 +276,59 @@ def _fails(copy_of_tree, stage):
 
 
 def _rows(out):
-  return (
-    [json.loads(line) for line in out.open(encoding='utf-8')]
-    if out.exists()
-    else []
+  """{number: row}, of each mutant the last one."""
+  lines = out.read_text(encoding='utf-8').splitlines() if out.exists() else []
+  return {row['number']: row for row in map(json.loads, lines)}
+
+
+def _difference(text, changed):
+  return '\n'.join(
+    difflib.unified_diff(
+      ast.unparse(ast.parse(text)).splitlines(),
+      changed.splitlines(),
+      n=1,
+      lineterm='',
+    )
   )
 
 
 def _work(drawn, out, share, jobs):
-  """Tries each `jobs`-th mutant that `out` lacks, in a copy of the tree."""
-  done = {row['number'] for row in _rows(out)}
+  """Tries each `jobs`-th mutant, in a copy of the tree."""
   sound = set()  # What passes as long as nothing is changed.
   scratch = pathlib.Path(tempfile.mkdtemp(prefix='mutants'))
   tree = scratch / 'tree'
   shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns('.git'))
   try:
-    for number, (module, operator, place) in enumerate(drawn):
-      if number % jobs != share or number in done:
+    for limit, number in itertools.product(
+      (FIRST, float('inf')), range(share, len(drawn), jobs)
+    ):
+      module, operator, place = drawn[number]
+      rows = _rows(out)
+      row = rows.get(number) or dict(
+        number=number, module=module, operator=operator, killed_by='', secs={}
+      )
+      left = [stage for stage in tests_of(module) if stage not in row['secs']]
+      if row['killed_by'] or not left or sum(row['secs'].values()) >= limit:
         continue
       text = (ROOT / module).read_text()
       changed = mutated(text, operator, place)
       (tree / module).write_text(changed)
-      by = next(filter(functools.partial(_fails, tree), tests_of(module)), '')
+      for stage in _by_yield(module, left, rows):
+        begin = time.monotonic()
+        if _fails(tree, stage):
+          row['killed_by'] = stage
+        row['secs'][stage] = round(time.monotonic() - begin, 1)
+        if row['killed_by'] or sum(row['secs'].values()) >= limit:
+          break
       (tree / module).write_text(text)
+      by = row['killed_by']
       if by and by not in sound:
         if _fails(tree, by):
           sys.exit('%s: fails without a change, too' % by)
         sound.add(by)
-      difference = '\n'.join(
-        line
-        for line in difflib.unified_diff(
-          ast.unparse(ast.parse(text)).splitlines(),
-          changed.splitlines(),
-          n=1,
-          lineterm='',
-        )
-      )
-      row = dict(
-        number=number,
-        module=module,
-        operator=operator,
-        killed_by=by,
-        difference=difference,
-      )
+      row['difference'] = _difference(text, changed)
       with out.open('a', encoding='utf-8') as f:
         f.write(json.dumps(row) + '\n')
-      if not by:
-        print('%d survives: %s\n%s' % (number, module, difference), flush=True)
   finally:
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -351,13 +362,16 @@ def main():
     child.join()
   if any(child.exitcode for child in children):
     sys.exit(1)
-  done = _rows(out)
+  rows = _rows(out).values()
+  for row in rows:
+    if not row['killed_by']:
+      print('%(number)d survives: %(module)s\n%(difference)s' % row)
   for folder in FOLDERS:
-    rows = [row for row in done if row['module'].split('/')[1] == folder]
-    killed = sum(bool(row['killed_by']) for row in rows)
-    print('%s: %d of %d killed' % (folder, killed, len(rows)))
-  killed = sum(bool(row['killed_by']) for row in done)
-  print('all: %d of %d killed' % (killed, len(done)))
+    own = [row for row in rows if row['module'].split('/')[1] == folder]
+    killed = sum(bool(row['killed_by']) for row in own)
+    print('%s: %d of %d killed' % (folder, killed, len(own)))
+  killed = sum(bool(row['killed_by']) for row in rows)
+  print('all: %d of %d killed' % (killed, len(rows)))
 
 
 if __name__ == '__main__':
