@@ -38,7 +38,8 @@ def add(step: graph.Step, epsilon: float) -> None:
 
   Collections:
     SUMMARIES: + 3, and + 2 for each layer of batch normalisation.
-    EPOCH_SUMMARIES: + 1, and + 1 for each trainable variable.
+    EPOCH_SUMMARIES: + 1, and + 1 for each trainable variable and each stored
+      statistic.
     UPDATE_OPS is read; it must hold those of the training alone.
   """
   with tf.name_scope('summaries'):
@@ -54,11 +55,10 @@ def add(step: graph.Step, epsilon: float) -> None:
       )
     )
     for name, weights in _weights(step.loss).items():
-      _later(
-        tf.raw_ops.HistogramSummary(
-          tag='weights/' + name, values=_sample(weights)
-        )
-      )
+      _histogram('weights/' + name, weights)
+    for op in tf.get_collection(tf.GraphKeys.UPDATE_OPS):
+      if operands := _operands(op):
+        _histogram('statistics/' + op.inputs[0].op.name, operands[0])
 
 
 # The ops themselves: tf.summary puts the name scope in front of the tag.
@@ -68,6 +68,10 @@ def _scalar(tag, value):
   tf.add_to_collection(
     tf.GraphKeys.SUMMARIES, tf.raw_ops.ScalarSummary(tags=tag, values=value)
   )
+
+
+def _histogram(tag, values):
+  _later(tf.raw_ops.HistogramSummary(tag=tag, values=_sample(values)))
 
 
 def _later(summary):

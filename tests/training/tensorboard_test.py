@@ -154,8 +154,10 @@ class RunTest(absltest.TestCase):
       (self.run_of(train_examples=320, batch_size=8, epochs=2), [1, 41]),
     ):
       _, found = run
-      tags = [tag for tag in found if tag.startswith('weights/')]
-      self.assertLen(tags, 25)
+      tags = [
+        tag for tag in found if tag.startswith(('weights/', 'statistics/'))
+      ]
+      self.assertLen(tags, 25 + 16)
       for tag in tags + ['train/images/image']:
         self.assertEqual(list(found[tag]), steps, tag)
 
@@ -164,9 +166,9 @@ class RunTest(absltest.TestCase):
     initial = helpers.weights(folder / 'model.ckpt-0')
     found = values(folder)
     for tag in found:
-      if tag.startswith('weights/'):
+      if tag.startswith(('weights/', 'statistics/')):
         with self.subTest(tag=tag):
-          weights = initial[tag[len('weights/') :]].astype(np.float64)
+          weights = initial[tag.partition('/')[2]].astype(np.float64)
           histogram = found[tag][1].histo
           self.assertEqual(histogram.num, weights.size)
           np.testing.assert_allclose(
