@@ -44,7 +44,7 @@ WIDER = {
   'doctor': (),
 }
 FIRST = 60
-SECS = 600  # A test file that takes longer counts as one that failed.
+SECS = 600  # A test file that takes longer counts as one that fails.
 
 _COMPARE = {
   ast.Lt: ast.LtE,
@@ -244,8 +244,11 @@ def _by_yield(module, stages, rows):
   return sorted(stages, key=lambda stage: -kills[stage] / secs[stage])
 
 
-def _fails(copy_of_tree, stage):
-  """Whether a test file fails in a copy of the tree; in a child."""
+def _fails(copy_of_tree, stage, limit=SECS):
+  """Whether a test file fails in a copy of the tree; in a child.
+
+  limit: seconds, after which it counts as one that failed.
+  """
   pid = os.fork()
   if not pid:
     os.setsid()
@@ -264,7 +267,7 @@ def _fails(copy_of_tree, stage):
 
     code = pytest.main(['-x', '-q', '-p', 'no:cacheprovider', stage])
     os._exit(code not in (0, 5))
-  end = time.monotonic() + SECS
+  end = time.monotonic() + limit
   while time.monotonic() < end:
     ended, status = os.waitpid(pid, os.WNOHANG)
     if ended:
@@ -279,6 +282,16 @@ def _rows(out):
   """{number: row}, of each mutant the last one."""
   lines = out.read_text(encoding='utf-8').splitlines() if out.exists() else []
   return {row['number']: row for row in map(json.loads, lines)}
+
+
+def _limit(stage, rows):
+  """Five times what a test file has taken where it found nothing."""
+  passed = [
+    row['secs'][stage]
+    for row in rows.values()
+    if stage in row['secs'] and row['killed_by'] != stage
+  ]
+  return 30 + 5 * max(passed) if passed else SECS
 
 
 def _difference(text, changed):
@@ -315,7 +328,7 @@ def _work(drawn, out, share, jobs):
       (tree / module).write_text(changed)
       for stage in _by_yield(module, left, rows):
         begin = time.monotonic()
-        if _fails(tree, stage):
+        if _fails(tree, stage, _limit(stage, rows)):
           row['killed_by'] = stage
         row['secs'][stage] = round(time.monotonic() - begin, 1)
         if row['killed_by'] or sum(row['secs'].values()) >= limit:
