@@ -6,29 +6,36 @@ Each mutant is one small change at a place drawn at random in graph_resnet9/
 model, inputs, training and doctor: modules take turns in random order, then an
 operator is drawn by the root of the number of its places, then a place.
 Docstrings, strings, messages of errors and of the log are left alone. The
-mutant lies in a copy of the tree; the test files of its folder and those of
-WIDER run there, each in a forked child, until one fails: first those that have
-killed most of the mutants of that folder in the least time. Each mutant gets
-FIRST seconds, then those that still live go through all that is left. The same
-seed draws the same mutants of a tree, and a second call with the same --out
-goes on where the first one ended. --jobs tries so many at a time.
+mutant lies in a copy of the tree, and tests run there in a forked child until
+one fails: those that pass through the lines of the change, as coverage.py has
+seen it before, the quickest first and for FIRST seconds at most. What lives on
+meets the others of them afterwards, and those that start commands, which
+coverage does not follow. The same seed draws the same mutants of a tree, and a
+second call with the same --out goes on where the first one ended; beside it
+lies what coverage has seen. --jobs tries so many at a time.
 """
 
 import argparse
 import ast
 import collections
+import contextlib
 import difflib
+import functools
 import itertools
 import json
 import multiprocessing
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
+
+import coverage
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDERS = ('model', 'inputs', 'training', 'doctor')
@@ -44,7 +51,7 @@ WIDER = {
   'doctor': (),
 }
 FIRST = 60
-SECS = 600  # A test file that takes longer counts as one that fails.
+SECS = 900  # Tests that take longer count as some that fail.
 
 _COMPARE = {
   ast.Lt: ast.LtE,
@@ -221,77 +228,148 @@ def draw(count, seed):
   return drawn
 
 
-def tests_of(module):
-  """The test files and folders that may notice a change of a module."""
-  folder = pathlib.Path(module).parts[1]
-  files = sorted((ROOT / 'tests' / folder).rglob('*_test.py'))
-  return [
-    *(str(path.relative_to(ROOT)) for path in files),
-    *('tests/' + name for name in WIDER[folder]),
+def lines_of(text, path):
+  """The lines of the statement, without its body, that a place lies in."""
+  node = ast.parse(text)
+  for field, at in path:
+    node = getattr(node, field)
+    node = node if at is None else node[at]
+    if isinstance(node, ast.stmt):
+      inner = [part.lineno for part in getattr(node, 'body', ())]
+      lines = range(node.lineno, min([node.end_lineno + 1, *inner]))
+  return set(lines)
+
+
+def test_files():
+  """Of all tests that may notice a mutant."""
+  names = sum((WIDER[folder] for folder in FOLDERS), FOLDERS)
+  paths = [ROOT / 'tests' / name for name in names]
+  files = [
+    file
+    for path in paths
+    for file in ([path] if path.suffix else path.rglob('*_test.py'))
   ]
+  return sorted({str(file.relative_to(ROOT)) for file in files})
 
 
-def _by_yield(module, stages, rows):
-  """Test files, those first that killed most in a second, by what is known."""
-  kills = collections.Counter({stage: 0.5 for stage in stages})
-  secs = collections.Counter({stage: 5.0 for stage in stages})
-  name = pathlib.Path(module).stem + '_test.py'
-  kills.update({stage: 1 for stage in stages if stage.endswith('/' + name)})
-  for row in rows.values():
-    if os.path.dirname(row['module']) == os.path.dirname(module):
-      kills[row['killed_by']] += 1
-      secs.update(row['secs'])
-  return sorted(stages, key=lambda stage: -kills[stage] / secs[stage])
+def _starts_commands(file, folder):
+  """Whether a test file of a folder does."""
+  text = (ROOT / file).read_text(encoding='utf-8')
+  return file.startswith('tests/%s/' % folder) and bool(
+    re.search(r'\bcommand\(|fresh_command|CommandTestCase|_harness', text)
+  )
 
 
-def _fails(copy_of_tree, stage, limit=SECS):
-  """Whether a test file fails in a copy of the tree; in a child.
+def _in_child(tree, function, limit):
+  """The exit code of a child that calls it in a copy of the tree; 1: too late.
 
-  limit: seconds, after which it counts as one that failed.
+  The package must not have been loaded before.
   """
   pid = os.fork()
   if not pid:
     os.setsid()
-    os.chdir(copy_of_tree)
+    os.chdir(tree)
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
       os.dup2(null, stream)
     # Of the copy, not of the tree that this program was loaded from.
-    sys.path[:] = [str(copy_of_tree)] + [
+    sys.path[:] = [str(tree)] + [
       path for path in sys.path if path and pathlib.Path(path) != ROOT
     ]
     for name in [name for name in sys.modules if name.startswith('tests')]:
       del sys.modules[name]
-    os.environ['PYTHONPATH'] = str(copy_of_tree)
-    import pytest
-
-    code = pytest.main(['-x', '-q', '-p', 'no:cacheprovider', stage])
-    os._exit(code not in (0, 5))
+    os.environ['PYTHONPATH'] = str(tree)
+    code = 1
+    try:
+      code = function()
+    finally:
+      os._exit(code)
   end = time.monotonic() + limit
   while time.monotonic() < end:
     ended, status = os.waitpid(pid, os.WNOHANG)
     if ended:
-      return bool(status)
-    time.sleep(0.1)
+      return os.waitstatus_to_exitcode(status)
+    time.sleep(0.05)
   os.killpg(pid, signal.SIGKILL)
   os.waitpid(pid, 0)
-  return True
+  return 1
+
+
+class _Seen:
+  """A plugin of pytest: what each test takes and passes through."""
+
+  def __init__(self, collector):
+    self.collector, self.secs = collector, {}
+
+  @pytest.hookimpl(hookwrapper=True)
+  def pytest_runtest_protocol(self, item):
+    self.collector.switch_context(item.nodeid)
+    begin = time.monotonic()
+    yield
+    self.secs[item.nodeid] = round(time.monotonic() - begin, 2)
+
+
+def _cover(tree, file, out):
+  """Writes {test: [seconds, {module: lines}]} of a test file that passes."""
+  collector = coverage.Coverage(
+    data_file=None, source=[str(tree / 'graph_resnet9')]
+  )
+  collector.start()
+  seen = _Seen(collector)
+  code = pytest.main(['-q', '-p', 'no:cacheprovider', file], [seen])
+  collector.stop()
+  if code:
+    return 1
+  found = {test: [secs, {}] for test, secs in seen.secs.items()}
+  data = collector.get_data()
+  for path in data.measured_files():
+    module = str(pathlib.Path(path).relative_to(tree))
+    for line, tests in data.contexts_by_lineno(path).items():
+      for test in tests:
+        if test in found:
+          found[test][1].setdefault(module, []).append(line)
+  out.write_text(json.dumps(found))
+  return 0
+
+
+class _Tree:
+  """A copy of the tree, in which a module is changed for a while."""
+
+  def __init__(self, scratch):
+    self.path = pathlib.Path(tempfile.mkdtemp(dir=scratch)) / 'tree'
+    shutil.copytree(
+      ROOT, self.path, ignore=shutil.ignore_patterns('.git', '__pycache__')
+    )
+
+  def fails(self, tests, limit):
+    """Whether one of the tests does, or all take longer."""
+    arguments = ['-x', '-q', '-p', 'no:cacheprovider', *tests]
+    return bool(
+      _in_child(self.path, lambda: int(pytest.main(arguments)), limit)
+    )
+
+  @contextlib.contextmanager
+  def changed(self, module, text):
+    before = (self.path / module).read_text()
+    (self.path / module).write_text(text)
+    yield
+    (self.path / module).write_text(before)
+
+
+def _covered(scratch, folder, share, jobs):
+  tree = _Tree(scratch)
+  for file in test_files()[share::jobs]:
+    out = folder / (file.replace('/', '.') + '.json')
+    if not out.exists():
+      call = functools.partial(_cover, tree.path, file, out)
+      if _in_child(tree.path, call, 2 * SECS):
+        sys.exit('%s: fails without a change, too' % file)
 
 
 def _rows(out):
   """{number: row}, of each mutant the last one."""
   lines = out.read_text(encoding='utf-8').splitlines() if out.exists() else []
   return {row['number']: row for row in map(json.loads, lines)}
-
-
-def _limit(stage, rows):
-  """Five times what a test file has taken where it found nothing."""
-  passed = [
-    row['secs'][stage]
-    for row in rows.values()
-    if stage in row['secs'] and row['killed_by'] != stage
-  ]
-  return 30 + 5 * max(passed) if passed else SECS
 
 
 def _difference(text, changed):
@@ -305,45 +383,69 @@ def _difference(text, changed):
   )
 
 
-def _work(drawn, out, share, jobs):
-  """Tries each `jobs`-th mutant, in a copy of the tree."""
-  sound = set()  # What passes as long as nothing is changed.
-  scratch = pathlib.Path(tempfile.mkdtemp(prefix='mutants'))
-  tree = scratch / 'tree'
-  shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns('.git'))
-  try:
-    for limit, number in itertools.product(
-      (FIRST, float('inf')), range(share, len(drawn), jobs)
-    ):
-      module, operator, place = drawn[number]
-      rows = _rows(out)
-      row = rows.get(number) or dict(
-        number=number, module=module, operator=operator, killed_by='', secs={}
-      )
-      left = [stage for stage in tests_of(module) if stage not in row['secs']]
-      if row['killed_by'] or not left or sum(row['secs'].values()) >= limit:
-        continue
-      text = (ROOT / module).read_text()
-      changed = mutated(text, operator, place)
-      (tree / module).write_text(changed)
-      for stage in _by_yield(module, left, rows):
-        begin = time.monotonic()
-        if _fails(tree, stage, _limit(stage, rows)):
-          row['killed_by'] = stage
-        row['secs'][stage] = round(time.monotonic() - begin, 1)
-        if row['killed_by'] or sum(row['secs'].values()) >= limit:
-          break
-      (tree / module).write_text(text)
-      by = row['killed_by']
-      if by and by not in sound:
-        if _fails(tree, by):
-          sys.exit('%s: fails without a change, too' % by)
-        sound.add(by)
-      row['difference'] = _difference(text, changed)
-      with out.open('a', encoding='utf-8') as f:
-        f.write(json.dumps(row) + '\n')
-  finally:
-    shutil.rmtree(scratch, ignore_errors=True)
+def _try_all(scratch, folder, drawn, out, share, jobs):
+  """Tries each `jobs`-th mutant on the quickest tests, then on all others."""
+  tests = {}  # {test: (seconds, {module: lines})}
+  for file in folder.iterdir():
+    tests.update(json.loads(file.read_text()))
+  tree = _Tree(scratch)
+  for last, number in itertools.product(
+    (False, True), range(share, len(drawn), jobs)
+  ):
+    module, operator, place = drawn[number]
+    row = _rows(out).get(number)
+    if row and (row['killed'] or row['last'] or not last):
+      continue
+    text = (ROOT / module).read_text()
+    changed = mutated(text, operator, place)
+    lines = lines_of(text, place[0])
+    through = {t: p for t, p in tests.items() if module in p[1]}
+    through = {
+      test: secs
+      for test, (secs, passed) in through.items()
+      if lines & set(passed[module])
+    } or {test: secs for test, (secs, _) in through.items()}
+    order = sorted(through, key=through.get)
+    sums = itertools.accumulate(through[test] for test in order)
+    first = [test for test, secs in zip(order, sums) if secs <= FIRST]
+    commands = [
+      file
+      for file in test_files()
+      if _starts_commands(file, module.split('/')[1])
+    ]
+    chosen = order[len(first) :] + commands if last else first
+    secs = sum(through.get(test, SECS / 5) for test in chosen)
+    killed = False
+    if chosen:
+      with tree.changed(module, changed):
+        killed = tree.fails(chosen, min(SECS, 30 + 5 * secs))
+    row = dict(
+      number=number,
+      module=module,
+      operator=operator,
+      killed=killed,
+      last=last,
+      tests=len(chosen),
+      difference=_difference(text, changed),
+    )
+    with out.open('a', encoding='utf-8') as f:
+      f.write(json.dumps(row) + '\n')
+
+
+def _side_by_side(jobs, function, *args):
+  """Calls function(*args, share, jobs) in a process for each share."""
+  children = [
+    multiprocessing.get_context('fork').Process(
+      target=function, args=(*args, share, jobs)
+    )
+    for share in range(jobs)
+  ]
+  for child in children:
+    child.start()
+  for child in children:
+    child.join()
+  if any(child.exitcode for child in children):
+    sys.exit(1)
 
 
 def main():
@@ -353,7 +455,9 @@ def main():
   parser.add_argument('--out', default='mutants.jsonl')
   parser.add_argument('--jobs', type=int, default=1)
   given = parser.parse_args()
-  out = pathlib.Path(given.out)
+  out = pathlib.Path(given.out).resolve()
+  folder = out.with_suffix('.coverage')
+  folder.mkdir(exist_ok=True)
   # Loaded once, for all children; the package itself must not be.
   os.environ.update(
     TF_USE_LEGACY_KERAS='1', TF_ENABLE_ONEDNN_OPTS='1', TF_CPP_MIN_LOG_LEVEL='3'
@@ -363,27 +467,18 @@ def main():
   tf.layers.batch_normalization  # Loads tf-keras, too.
   assert 'graph_resnet9' not in sys.modules
   drawn = draw(given.count, given.seed)
-  children = [
-    multiprocessing.get_context('fork').Process(
-      target=_work, args=(drawn, out, share, given.jobs)
-    )
-    for share in range(given.jobs)
-  ]
-  for child in children:
-    child.start()
-  for child in children:
-    child.join()
-  if any(child.exitcode for child in children):
-    sys.exit(1)
+  with tempfile.TemporaryDirectory(prefix='mutants') as scratch:
+    _side_by_side(given.jobs, _covered, scratch, folder)
+    _side_by_side(given.jobs, _try_all, scratch, folder, drawn, out)
   rows = _rows(out).values()
   for row in rows:
-    if not row['killed_by']:
+    if not row['killed']:
       print('%(number)d survives: %(module)s\n%(difference)s' % row)
-  for folder in FOLDERS:
-    own = [row for row in rows if row['module'].split('/')[1] == folder]
-    killed = sum(bool(row['killed_by']) for row in own)
-    print('%s: %d of %d killed' % (folder, killed, len(own)))
-  killed = sum(bool(row['killed_by']) for row in rows)
+  for name in FOLDERS:
+    own = [row for row in rows if row['module'].split('/')[1] == name]
+    killed = sum(row['killed'] for row in own)
+    print('%s: %d of %d killed' % (name, killed, len(own)))
+  killed = sum(row['killed'] for row in rows)
   print('all: %d of %d killed' % (killed, len(rows)))
 
 
