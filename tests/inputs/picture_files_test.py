@@ -215,6 +215,8 @@ class PicturesTest(parameterized.TestCase):
     (8, GREY_ALPHA, b'\0\0' * 32, 255),
     (8, RGB_ALPHA, b'\0\0\0\0' * 32, 255),
     (8, RGB_ALPHA, b'\x0a\x0a\x0a\x33' * 32, round(0.2 * 10 + 0.8 * 255)),
+    (8, RGB_ALPHA, b'\x0a\x0a\x0a\x64' * 32, round(255 - 245 * 100 / 255)),
+    (8, RGB_ALPHA, b'\x0a\x0a\x0a\x1b' * 32, round(255 - 245 * 27 / 255)),
     (16, RGB_ALPHA, b'\x0a\0\x0a\0\x0a\0\x33\x33' * 32, 206),
   )
   def test_kinds_of_png(self, depth, colour, row, expected):
