@@ -99,6 +99,12 @@ class PickleTest(HostileTestCase):
       'int as a key', self.refused_pickle(b'\x80\x02}(' + keys + b'u.')
     )
 
+  def test_a_key_alone(self):
+    for key, kind in ((b'K\1', 'int'), (b'N', 'NoneType'), (b')', 'tuple')):
+      self.assertIn(
+        kind + ' as a key', self.refused_pickle(b'\x80\x02}' + key + b'Ns.')
+      )
+
   def test_memo_indices_of_one_hash(self):
     puts = b''.join(b'p%d\n' % (i * HASH_MODULUS) for i in range(1, 200001))
     self.assertIn('memo index', self.refused_pickle(b'\x80\x02N' + puts + b'.'))

@@ -124,6 +124,19 @@ class PicturesTest(parameterized.TestCase):
       head + chunk(b'tEXt', b'a\0b') * 10**6 + good[33:], 'far more is in it'
     )
 
+  @parameterized.parameters(
+    (GREY, 1), (RGB, 3), (GREY_ALPHA, 2), (RGB_ALPHA, 4)
+  )
+  def test_twice_the_bytes_of_the_pixels_are_read(self, colour, channels):
+    """And a filter byte and a started one a row, and a kibibyte."""
+    most = 2 * 32 * (32 * channels + 2) + 1024
+    good = png(32, 32, 8, colour, bytes(32 * channels))
+    contents = lambda count: (
+      good[:33] + chunk(b'IDAT', zlib.compress(bytes(count))) + good[-12:]
+    )
+    self.assertEqual(self.read(contents(most)).shape, (32, 32, 3))
+    self.refuses(contents(most + 1), 'far more is in it')
+
   def test_text_that_speaks_of_transparency_makes_nothing_transparent(self):
     row = bytes([0b10100101] * 4)
     np.testing.assert_array_equal(

@@ -137,6 +137,11 @@ class LayersTest(absltest.TestCase):
     np.testing.assert_allclose(
       moving['bn/moving_mean'], 0.4 * mean.mean(0), rtol=1e-4
     )
+    np.testing.assert_allclose(  # From 1; stored without bias.
+      moving['bn/moving_variance'],
+      0.6 + 0.4 * (variance * 72 / 71).mean(0),
+      rtol=1e-4,
+    )
 
   def test_ghost_batches_of_plain_ops_are_refused(self):
     with tf.Graph().as_default(), self.assertRaisesRegex(ValueError, 'fused'):
