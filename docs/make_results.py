@@ -554,6 +554,7 @@ def departures_picture():
       )
   axes.axvline(0, color='gray', linestyle=':')
   axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+  axes.set_ylim(-0.6, len(rows) - 0.4)
   axes.set_xlabel(
     'test accuracy, percent points against the recipe (width 16, 8 epochs)'
   )
