@@ -133,15 +133,15 @@ def conv(images, kernel):
   # zeros behind the others parts them.
   spare = int(bool(batch) and batch * row % _ALIAS == 0 and row % _ALIAS != 0)
   padding = [[0, spare], [0, 0], [0, 0], [0, 0]]
+  alone = grid == (1, 1)  # All that lies around the tile is zero.
+  bt = _BT[:, 1:-1] if alone else _BT
 
   @tf.custom_gradient
   def convolved(images, kernel):
     images = tf.pad(images, padding)
     u = _transformed(_G, kernel, [channels, filters])
-    if grid == (1, 1):  # All that lies around the tile is zero.
-      v = _transformed(_BT[:, 1:-1], _tiles_of(images), [-1, channels])
-    else:
-      v = _transformed(_BT, _input_tiles(images), [-1, channels])
+    tiles = _tiles_of(images) if alone else _input_tiles(images)
+    v = _transformed(bt, tiles, [-1, channels])
     m = tf.matmul(v, u)
     y = _transformed(_AT, m, [*grid, -1, filters])
 
@@ -149,10 +149,9 @@ def conv(images, kernel):
       dy = tf.pad(dy, padding)
       dm = _transformed(_AT.T, _tiles_of(dy), [-1, filters])
       dv = tf.matmul(dm, u, transpose_b=True)
-      if grid == (1, 1):
-        dd = _transformed(_BT[:, 1:-1].T, dv, [-1])
-      else:
-        dd = _overlaps_added(_transformed(_BT.T, dv, [*grid, -1]))
+      dd = _transformed(bt.T, dv, [*grid, -1])
+      if not alone:
+        dd = _overlaps_added(dd)
       du = tf.matmul(v, dm, transpose_a=True)
       dg = _transformed(_G.T, du, [channels, filters])
       images_gradient = _joined(
