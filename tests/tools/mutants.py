@@ -50,7 +50,7 @@ WIDER = {
   ),
   'doctor': (),
 }
-FIRST = 60
+FIRST = 60  # Seconds of tests that every mutant meets.
 SECS = 900  # Tests that take longer count as some that fail.
 
 _COMPARE = {
@@ -190,14 +190,20 @@ def places(text):
   return {name: sorted(sites, key=str) for name, sites in found.items()}
 
 
+def _along(tree, path):
+  """The nodes from the root to that of a place."""
+  yield tree
+  for field, at in path:
+    tree = getattr(tree, field)
+    tree = tree if at is None else tree[at]
+    yield tree
+
+
 def mutated(text, operator, place):
   """The text of a module with one change."""
   tree = ast.parse(text)
-  node = tree
   path, number = place
-  for field, at in path:
-    node = getattr(node, field)
-    node = node if at is None else node[at]
+  *_, node = _along(tree, path)
   list(OPERATORS[operator](node))[number](node)
   return ast.unparse(ast.fix_missing_locations(tree)) + '\n'
 
@@ -230,14 +236,10 @@ def draw(count, seed):
 
 def lines_of(text, path):
   """The lines of the statement, without its body, that a place lies in."""
-  node = ast.parse(text)
-  for field, at in path:
-    node = getattr(node, field)
-    node = node if at is None else node[at]
-    if isinstance(node, ast.stmt):
-      inner = [part.lineno for part in getattr(node, 'body', ())]
-      lines = range(node.lineno, min([node.end_lineno + 1, *inner]))
-  return set(lines)
+  nodes = _along(ast.parse(text), path)
+  *_, node = (node for node in nodes if isinstance(node, ast.stmt))
+  inner = [part.lineno for part in getattr(node, 'body', ())]
+  return set(range(node.lineno, min([node.end_lineno + 1, *inner])))
 
 
 def test_files():
@@ -252,12 +254,9 @@ def test_files():
   return sorted({str(file.relative_to(ROOT)) for file in files})
 
 
-def _starts_commands(file, folder):
-  """Whether a test file of a folder does."""
+def _starts_commands(file):
   text = (ROOT / file).read_text(encoding='utf-8')
-  return file.startswith('tests/%s/' % folder) and bool(
-    re.search(r'\bcommand\(|fresh_command|CommandTestCase|_harness', text)
-  )
+  return re.search(r'\bcommand\(|fresh_command|CommandTestCase|_harness', text)
 
 
 def _in_child(tree, function, limit):
@@ -389,11 +388,13 @@ def _try_all(scratch, folder, drawn, out, share, jobs):
   for file in folder.iterdir():
     tests.update(json.loads(file.read_text()))
   tree = _Tree(scratch)
+  commands = list(filter(_starts_commands, test_files()))
+  rows = _rows(out)  # Other jobs write of other mutants.
   for last, number in itertools.product(
     (False, True), range(share, len(drawn), jobs)
   ):
     module, operator, place = drawn[number]
-    row = _rows(out).get(number)
+    row = rows.get(number)
     if row and (row['killed'] or row['last'] or not last):
       continue
     text = (ROOT / module).read_text()
@@ -408,18 +409,18 @@ def _try_all(scratch, folder, drawn, out, share, jobs):
     order = sorted(through, key=through.get)
     sums = itertools.accumulate(through[test] for test in order)
     first = [test for test, secs in zip(order, sums) if secs <= FIRST]
-    commands = [
-      file
-      for file in test_files()
-      if _starts_commands(file, module.split('/')[1])
-    ]
-    chosen = order[len(first) :] + commands if last else first
+    chosen = first
+    if last:
+      own = 'tests/%s/' % module.split('/')[1]
+      chosen = order[len(first) :] + [
+        file for file in commands if file.startswith(own)
+      ]
     secs = sum(through.get(test, SECS / 5) for test in chosen)
     killed = False
     if chosen:
       with tree.changed(module, changed):
         killed = tree.fails(chosen, min(SECS, 30 + 5 * secs))
-    row = dict(
+    row = rows[number] = dict(
       number=number,
       module=module,
       operator=operator,
