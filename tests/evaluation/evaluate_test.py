@@ -71,11 +71,14 @@ class EvaluationTest(absltest.TestCase):
 
   def test_batch_statistics_depend_on_the_batch_and_moving_ones_do_not(self):
     mixed = self.evaluate(batch_norm='batch', batch_size=100)[0]
-    uniform = self.evaluate(
-      batch_norm='batch', batch_size=10, order='class_sorted'
-    )[0]
     self.assertEqual((mixed['batch_norm'], mixed['examples']), ('batch', 100))
-    self.assertNotAlmostEqual(mixed['loss'], uniform['loss'], places=4)
+    # One size may come near it by chance: the weights are those of any run.
+    uniform = [
+      self.evaluate(batch_norm='batch', batch_size=size, order='class_sorted')
+      for size in (2, 4, 10)
+    ]
+    furthest = max(abs(mixed['loss'] - one[0]['loss']) for one in uniform)
+    self.assertNotAlmostEqual(furthest, 0, places=2)
 
   def test_batch_statistics_are_those_of_a_training_step(self):
     """The loss of one batch is that of the network in NumPy."""

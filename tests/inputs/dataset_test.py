@@ -333,16 +333,16 @@ class FindTest(parameterized.TestCase):
 
 class EarlyTest(parameterized.TestCase):
   @parameterized.parameters(
-    ('cifar10', '', 50000), ('auto', '', 50000), ('synthetic', '', 10000)
+    ('cifar10', 50000), ('auto', 50000), ('synthetic', 10000)
   )
   def test_batch_of_more_than_all_is_refused_before_anything_is_read(
-    self, name, data_dir, examples
+    self, name, examples
   ):
-    dataset.refuse_early(examples, name, data_dir)
+    dataset.refuse_early(examples, name)
     with self.assertRaisesRegex(UserError, 'has %d examples' % examples):
-      dataset.refuse_early(examples + 1, name, data_dir)
+      dataset.refuse_early(examples + 1, name)
     with self.assertRaisesRegex(UserError, 'has 700 examples'):
-      dataset.refuse_early(701, name, data_dir, train_examples=700)
+      dataset.refuse_early(701, name, train_examples=700)
 
 
 class DamagedTest(parameterized.TestCase):
