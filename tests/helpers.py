@@ -92,13 +92,13 @@ def evaluate(
     )
 
 
-def built(towers=None, **values):
+def built(towers=None, restored=False, **values):
   """loop.build in the default graph, of the tiny recipe but for `values`."""
   from graph_resnet9.training import loop  # pylint: disable=g-import-not-at-top
 
   run = settings(**{**TINY, **values}, train_dir='-')
   with dataset.opened(**run.data) as data:
-    return loop.build(run, data, towers=towers)
+    return loop.build(run, data, restored, towers)
 
 
 @functools.lru_cache(maxsize=None)

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
 import types
 from unittest import mock
 
@@ -71,6 +72,25 @@ class TrainingTest(absltest.TestCase):
     self.assertEqual([line.split()[0] for line in self.lines[2:4]], ['1', '2'])
     last = json.loads(self.lines[4])
     self.assertEqual((last['step'], last['dataset']), (16, 'synthetic'))
+
+  def test_what_is_trained_is_said_before_anything_slow(self):
+    said = self.dir.parent / 'stdout'
+
+    class Look(tf.train.SessionRunHook):
+      seen = None
+
+      def begin(self):  # No session yet.
+        self.seen = said.read_text()
+
+    look = Look()
+    with open(said, 'w') as f, mock.patch.object(sys, 'stdout', f):
+      loop.train(
+        helpers.settings(
+          train_dir=str(self.dir), **{**helpers.TINY, 'epochs': 0.125}
+        ),
+        [look],
+      )
+    self.assertEqual(look.seen.splitlines(), self.lines[:1])
 
   def test_metrics_hold_the_rows_and_the_schedule(self):
     found = [json.loads(line) for line in open(self.done / 'metrics.jsonl')]

@@ -17,7 +17,7 @@ class ReportTest(absltest.TestCase):
     self.dir = self.create_tempdir().full_path
 
   def test_rows_come_back_as_they_were_written(self):
-    written = [ROW, ROW._replace(step=16, train_loss=1.5)]
+    written = [ROW._replace(step=0), ROW, ROW._replace(step=16, train_loss=1.5)]
     rows.write_rows(self.dir, written)
     self.assertEqual(rows.read_rows(self.dir), written)
     self.assertEqual(os.listdir(self.dir), ['metrics.jsonl'])

@@ -5,13 +5,16 @@ import io
 import json
 import pathlib
 import shutil
+from unittest import mock
 
 from absl.testing import absltest
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import recalibrate
+from graph_resnet9.checkpoints import reader
 from graph_resnet9.doctor.graph import paths
 from graph_resnet9.doctor.graph import shapes
+from graph_resnet9.training import graph
 from graph_resnet9.training import runnables
 from tests import helpers
 
@@ -58,6 +61,24 @@ class RunnablesTest(absltest.TestCase):
       synchronous(workers=4).SerializeToString()
     )
     self.assertEqual(batch_size(run), BATCH_SIZE // 4)
+
+  def test_each_tower_of_several_gpus_normalised_its_part(self):
+    run = self.finished()
+    with open(run / 'flags.txt', 'a') as f:
+      f.write('--num_gpus=2\n')
+    self.assertEqual(batch_size(run), BATCH_SIZE // 2)
+
+  def test_nothing_is_read_that_a_session_reads_again(self):
+    run = self.finished()
+    with open(run / 'flags.txt', 'a') as f:
+      f.write('--whitening\n')
+    with (
+      mock.patch.object(reader, 'shapes') as checked,
+      mock.patch.object(graph, 'whitening_filters') as filters,
+    ):
+      self.assertEqual(batch_size(run), BATCH_SIZE)
+    checked.assert_not_called()
+    filters.assert_not_called()
 
   def test_a_graph_that_is_asked_for_is_taken_as_it_is(self):
     run = self.finished()

@@ -14,6 +14,7 @@ from graph_resnet9.evaluation import evaluate
 from graph_resnet9.inputs import dataset
 from graph_resnet9.model import layers
 from graph_resnet9.training import graph as training_graph
+from graph_resnet9.training import rows
 from graph_resnet9.training import tensorboard
 from tests import helpers
 
@@ -83,6 +84,24 @@ class RunTest(absltest.TestCase):
       list(scalars(found['train/learning_rate']).values()),
       np.interp([1 / 8, 21 / 8, 41 / 8], [0, 6 * 5 / 24, 6], [0, 0.4, 0]),
       rtol=1e-5,
+    )
+
+  def test_rows_of_epochs_are_written_as_they_are(self):
+    folder, found = self.run_of()
+    epochs = rows.read_rows(str(folder))
+    self.assertEqual([row.step for row in epochs], [8, 16, 24, 32, 40, 48])
+    for name in rows.Row._fields:
+      if name in ('epoch', 'step', 'dataset'):
+        self.assertNotIn('epoch/' + name, found)
+        continue
+      written = scalars(found['epoch/' + name])
+      self.assertEqual(
+        written, {row.step: np.float32(getattr(row, name)) for row in epochs}
+      )
+    np.testing.assert_allclose(
+      list(scalars(found['epoch/images_per_sec']).values()),
+      [8 * 32 / row.train_secs for row in epochs],
+      rtol=1e-6,
     )
 
   def test_session_says_once_that_it_starts(self):

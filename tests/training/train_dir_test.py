@@ -160,6 +160,25 @@ class TrainDirTest(absltest.TestCase):
     self.assertIn('TF_NUM_INTRAOP_THREADS=7', logs.output[0])
     self.assertIn('not bit for bit', logs.output[0])
 
+  def test_directory_of_another_inode_ends_the_session_at_any_moment(self):
+    with self.opened():
+      hook = train_dir.SameDirectory(str(self.dir))
+      moments = (
+        lambda: hook.after_create_session(None, None),
+        lambda: hook.after_run(None, None),
+        lambda: hook.end(None),
+      )
+      for moment in moments:
+        moment()
+      for change in (
+        lambda: (self.dir / train_dir.LOCK).rename(self.dir / 'moved'),
+        (self.dir / train_dir.LOCK).touch,
+      ):
+        change()
+        for moment in moments:
+          with self.assertRaisesRegex(UserError, 'was moved or removed'):
+            moment()
+
   def test_settings_are_those_of_here_and_now(self):
     settings = helpers.settings(
       train_dir=os.path.relpath(self.dir), data_dir='.', dataset='auto'
