@@ -201,6 +201,42 @@ class ShareTest(parameterized.TestCase):
     )
     self.assertAlmostEqual(small_records.record(zeros).share_between_calls, 0)
 
+  def test_channels_that_vary_independently(self):
+    """n^2 / the sum of the squared correlations of n one-hot channels."""
+    for counts in ([5, 5], [4, 4, 4, 4], [1, 2, 7], [3, 30, 300, 1]):
+      rows = np.repeat(np.eye(len(counts)), counts, 0)
+      correlations = np.corrcoef(rows.T)
+      self.assertAlmostEqual(
+        small_records.record([rows], labels=True).freedom,
+        len(counts) ** 2 / (correlations**2).sum(),
+      )
+    equal = np.repeat(np.eye(10), 6, 0)
+    freedom = small_records.record([equal], labels=True).freedom
+    self.assertAlmostEqual(freedom, 9)
+    # A class that is never there is no channel.
+    wider = np.concatenate([equal, np.zeros([60, 3])], 1)
+    self.assertAlmostEqual(
+      small_records.record([wider], labels=True).freedom, 9
+    )
+
+  def test_of_others_nothing_is_known(self):
+    equal = np.repeat(np.eye(4), 5, 0)
+    self.assertEqual(small_records.record([equal]).freedom, 1)
+    for rows in (2 * equal, equal[:5], np.eye(4)[:0].reshape(0, 4)):
+      self.assertEqual(small_records.record([rows], labels=True).freedom, 1)
+
+  def test_what_hardly_varies_does_not_count(self):
+    batches = [
+      np.array([[k, 1e-9 * (j % 2)]] * 3) for j, k in enumerate('0123')
+    ]
+    batches = [batch.astype(float) for batch in batches]
+    # One channel is uniform in each batch, the other next to constant.
+    values = np.repeat([0.0, 1, 2, 3], 3)
+    self.assertAlmostEqual(
+      small_records.record(batches).share_between_batches,
+      min(1, np.var([0, 1, 2, 3], ddof=1) / values.var()),
+    )
+
   def test_inputs_that_are_constant_share_nothing(self):
     record = small_records.record([np.full([4, 2], 3.0)] * 3)
     self.assertEqual(record.share_between_batches, 0)

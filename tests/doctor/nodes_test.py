@@ -1,8 +1,10 @@
 """doctor/graph: linking, functions, damage and bounds."""
 
+import types
 from unittest import mock
 
 from absl.testing import absltest
+from absl.testing import parameterized
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9.doctor.graph import nodes
@@ -77,8 +79,55 @@ class LinkTest(absltest.TestCase):
       with self.assertRaisesRegex(ValueError, '2 ops, of which at most 1 are'):
         made.view()
 
+  def test_the_bounds_are_met_before_anything_is_made(self):
+    """Of ops that would not be there: counted, and never looked at."""
+    graph_def = lambda ops, body: types.SimpleNamespace(
+      node=ops,
+      library=types.SimpleNamespace(
+        function=[
+          types.SimpleNamespace(
+            signature=types.SimpleNamespace(name='f'), node_def=body
+          )
+        ]
+      ),
+    )
+    with self.assertRaisesRegex(ValueError, '1000001 ops, of which'):
+      nodes.GraphView(graph_def(range(1000001), ()))
+    call = types.SimpleNamespace(name='call', op='f', attr={}, input=[])
+    with self.assertRaisesRegex(ValueError, 'call: .* more than 200000 ops'):
+      nodes.GraphView(graph_def([call], range(200001)))
+    # A line that is just not crossed.
+    made = HandMade()
+    made.const('a', 1.0)
+    made.const('b', 1.0)
+    with mock.patch.object(nodes, 'MOST_NODES', 2):
+      self.assertLen(made.view().nodes, 2)
 
-class FunctionTest(absltest.TestCase):
+  def test_names_of_outputs(self):
+    made = HandMade()
+    made.op('a', 'NoSuchOp')
+    made.op('b', 'NoSuchOp', '^a', '^a:0', 'a', 'a:0', 'a:2', 'a:none')
+    view = made.view()
+    a, b = (view.find(name) for name in 'ab')
+    self.assertEqual([t.index for t in b.inputs], [0, 0, 2, 0])
+    self.assertEqual([t.node for t in b.inputs], [a] * 4)
+    self.assertEqual(b.controls, [a, a])
+    for name in ('a', 'a:1', '^a'):
+      self.assertIs(view.find(name), a)
+    self.assertIsNone(view.find('c:0'))
+
+  def test_each_reading_counts(self):
+    made = HandMade()
+    made.const('a', 1.0)
+    made.op('b', 'Mul', 'a', 'a', '^a')
+    view = made.view()
+    a, b = (view.find(name) for name in 'ab')
+    self.assertEqual(view.readers[a], [b, b])
+    self.assertEqual(view.consumers[a], [b, b, b])
+    self.assertIs(view.consumers, view.consumers)
+
+
+class FunctionTest(parameterized.TestCase):
   def test_a_body_is_unfolded_under_its_call(self):
     made = HandMade()
     made.const('a', 1.0)
@@ -92,6 +141,121 @@ class FunctionTest(absltest.TestCase):
     self.assertEqual((argument.call, argument.branch), (view.find('call'), ''))
     (source,) = tensors.sources(inner.inputs[0])
     self.assertEqual(source.node.name, 'a')
+
+  @parameterized.parameters(
+    ('If', 'then_branch', 'ab'), ('If', 'else_branch', 'ab'),
+    ('StatelessIf', 'then_branch', 'ab'), ('StatelessIf', 'else_branch', 'ab'),
+    ('While', 'body', 'pa'), ('While', 'cond', 'pa'),
+    ('StatelessWhile', 'body', 'pa'), ('StatelessWhile', 'cond', 'pa'),
+    ('PartitionedCall', 'f', 'pa'), ('StatefulPartitionedCall', 'f', 'pa'),
+  )  # fmt: skip
+  def test_what_a_function_is_given(self, op, attribute, given):
+    """A predicate is not: it says which function it is."""
+    made = HandMade()
+    for name in 'pab':
+      made.const(name, 1.0)
+    made.function('g', 'xy', [('n', 'Neg', 'y')], {'out': 'n:0'})
+    made.op('call', op, *'pab')
+    made.graph_def.node[-1].attr[attribute].func.name = 'g'
+    view = made.view()
+    call = view.find('call')
+    for argument, source in zip('xy', given):
+      inner = view.find('call/%s/%s' % (attribute, argument))
+      self.assertEqual((inner.call, inner.branch), (call, attribute))
+      self.assertEqual([t.node.name for t in inner.inputs], [source])
+    inner = view.find('call/%s/n' % attribute)
+    # What a condition says is no result; it runs all the same.
+    expected = [] if attribute == 'cond' else [[Tensor(inner, 0)]]
+    self.assertEqual(call.results, expected)
+    self.assertEqual(call.controls, [inner])
+
+  @parameterized.parameters('Case', 'StatelessCase')
+  def test_branches_are_numbered(self, op):
+    made = HandMade()
+    made.const('p', 1.0)
+    for name in 'fg':
+      made.function(name, ['x'], [], {'out': 'x'})
+    made.op('call', op, 'p', 'p')
+    listed = made.graph_def.node[-1].attr['branches'].list.func
+    for name in ('f', 'gone', 'g'):
+      listed.add(name=name)
+    view = made.view()
+    self.assertEqual(
+      [results[0].node.name for results in view.find('call').results],
+      ['call/branches/x', 'call/branches2/x'],
+    )
+
+  def test_outputs_within_a_function_have_names(self):
+    made = HandMade()
+    made.const('a', 1.0)
+    normalised = ['a:0', 'a:batch_mean:0', 'a:batch_variance:0', 'a:y:0']
+    made.function(
+      'f',
+      ['x'],
+      [
+        ('a', 'FusedBatchNormV3', *['x'] * 5),
+        ('s', 'Switch', 'x', 'x'),
+        ('u', 'Unpack', 'x'),
+        ('b', 'NoSuchOp', *normalised),
+        ('c', 'NoSuchOp', 's:output_true:0', 's:output_false:0', 'u:output:3'),
+      ],
+      {'out': 'x'},
+    )
+    made.op('call', 'f', 'a')
+    view = made.view()
+    for name, expected in (('b', [0, 1, 2, 0]), ('c', [1, 0, 3])):
+      inputs = view.find('call/' + name).inputs
+      self.assertEqual([t.index for t in inputs], expected)
+
+  def test_what_a_function_does_beside_runs_with_its_call(self):
+    made = HandMade()
+    made.const('a', 1.0)
+    body = made.function(
+      'f', ['x'], [('n', 'Neg', 'x'), ('c', 'NoOp', '^n')], {'out': 'x'}
+    )
+    body.control_ret['c'] = 'c'
+    body.control_ret['d'] = 'gone'
+    made.op('call', 'f', 'a')
+    view = made.view()
+    names = [node.name for node in view.find('call').controls]
+    self.assertEqual(names, ['call/x', 'call/c'])
+    self.assertIn(view.find('call/n'), view.ancestors([view.find('call')]))
+
+  def test_positions_are_those_in_the_file_and_functions_come_behind(self):
+    made = HandMade()
+    made.const('a', 1.0)
+    made.function('f', ['x'], [('n', 'Neg', 'x')], {'out': 'x'})
+    made.op('call', 'f', 'a')
+    made.op('last', 'Neg', 'a')
+    view = made.view()
+    names = ('a', 'call', 'last', 'call/x', 'call/n')
+    self.assertEqual(
+      sorted(names, key=lambda name: view.find(name).position), list(names)
+    )
+
+  def test_as_many_ops_as_may_be_unfolded(self):
+    made = HandMade()
+    made.function('f', [], [(n, 'NoSuchOp') for n in 'abc'], {})
+    made.op('one', 'f')
+    made.op('two', 'f')
+    with mock.patch.object(nodes, 'MOST_UNFOLDED', 6):
+      self.assertLen(made.view().nodes, 8)
+    with mock.patch.object(nodes, 'MOST_UNFOLDED', 5):
+      with self.assertRaisesRegex(ValueError, 'two: its functions unfold to'):
+        made.view()
+
+  def test_as_many_calls_in_calls_as_may_be(self):
+    def nested(calls):
+      made = HandMade()
+      for k in range(1, calls):
+        made.function('f%d' % k, [], [('n', 'f%d' % (k + 1))], {})
+      made.function('f%d' % calls, [], [('n', 'NoSuchOp')], {})
+      made.op('call', 'f1')
+      return made.view()
+
+    self.assertLen(nested(33).nodes, 34)
+    with self.assertRaisesRegex(ValueError, 'more than 32 deep'):
+      nested(34)
 
   def test_functions_that_call_each_other_twice_are_bounded(self):
     made = HandMade()
@@ -168,6 +332,19 @@ class WalkTest(absltest.TestCase):
     self.assertEqual(view.ancestors([chain[3]], stop), set(chain[2:4]))
     self.assertEqual(view.descendants([chain[1]], stop), set(chain[1:3]))
 
+  def test_a_deep_graph_is_seen_to_its_end(self):
+    """Only walks around a layer have a budget."""
+    made = HandMade()
+    made.const('n0', 1.0)
+    made.op('n1', 'ReluGrad', 'n0', 'n0')
+    for k in range(2, 2500):
+      made.op('n%d' % k, 'Neg', 'n%d' % (k - 1))
+    view = made.view()
+    every = set(view.nodes.values())
+    self.assertEqual(view.descendants([view.find('n0')]), every)
+    self.assertEqual(view.ancestors([view.find('n2499')]), every)
+    self.assertEqual(view.backward, every - {view.find('n0')})
+
 
 class BackwardTest(absltest.TestCase):
   def test_ops_that_only_gradients_have(self):
@@ -193,53 +370,6 @@ class BackwardTest(absltest.TestCase):
     made.op('waits', 'Neg', 'x', '^relu_grad')
     view = made.view()
     self.assertEqual({node.name for node in view.backward}, {'relu_grad', 'dx'})
-
-
-class TensorsTest(absltest.TestCase):
-  def test_cycles_of_identities_end(self):
-    made = HandMade()
-    made.op('a', 'Identity', 'b')
-    made.op('b', 'Identity', 'a')
-    tensor = made.tensor('a')
-    self.assertEqual(tensors.sources(tensor), [])
-    self.assertEqual(tensors.outside(tensor).node.name, 'b')
-    self.assertIsNone(tensors.variable(tensor))
-
-  def test_numbers_integers_and_strings(self):
-    made = HandMade()
-    made.const('one', np_float(0.5))
-    made.const('axes', [0, 1])
-    made.const('names', ['a', 'b'])
-    self.assertEqual(tensors.number(made.tensor('one')), 0.5)
-    self.assertEqual(tensors.integers(made.tensor('axes')), [0, 1])
-    self.assertEqual(tensors.strings(made.tensor('names')), ['a', 'b'])
-    for read in (tensors.number, tensors.integers):
-      self.assertIsNone(read(made.tensor('names')))
-    self.assertIsNone(tensors.strings(made.tensor('axes')))
-    self.assertIsNone(tensors.number(made.tensor('axes')))
-
-  def test_a_value_that_stands_for_all_takes_no_memory(self):
-    made = HandMade()
-    made.const('huge', 0.5)
-    value = made.graph_def.node[0].attr['value'].tensor
-    for _ in range(4):
-      value.tensor_shape.dim.add(size=1 << 10)
-    self.assertEqual(tensors.constant(made.tensor('huge'))[9, 9, 9, 9], 0.5)
-    self.assertIsNone(tensors.number(made.tensor('huge')))
-    value.float_val.append(0.25)
-    with self.assertRaisesRegex(ValueError, 'of which few are there'):
-      tensors.constant(made.tensor('huge'))
-
-  def test_a_damaged_constant_is_named(self):
-    made = HandMade()
-    made.const('bad', [1.0, 2.0])
-    made.graph_def.node[0].attr['value'].tensor.tensor_content = b'123'
-    with self.assertRaisesRegex(ValueError, 'bad: '):
-      tensors.constant(made.tensor('bad'))
-
-
-def np_float(value):
-  return tf.make_ndarray(tf.make_tensor_proto(value, tf.float32))
 
 
 class SlicesTest(absltest.TestCase):

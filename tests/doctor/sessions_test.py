@@ -1,6 +1,8 @@
 """doctor/measure/sessions.py: what is restored, what lacks, who joins in."""
 
 import pathlib
+import re
+import threading
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -94,6 +96,99 @@ class RestoredTest(parameterized.TestCase):
     self.assertEqual(got['global_step'], 9)
     np.testing.assert_array_equal(got['bn/moving_mean'], np.full(3, 5))
     np.testing.assert_array_equal(got['backbone/kernel'], np.full([4, 3], 2))
+
+  @parameterized.parameters(None, 'nothing')
+  def test_an_input_that_ended_says_why_if_it_is_known(self, reason):
+    def build():
+      behind_a_dense_layer()
+      queue = tf.FIFOQueue(9, [tf.float32], shapes=[[]])
+      fails = tf.Assert(False, ['no such file'], name='reads')
+      with tf.control_dependencies([fails] if reason else []):
+        enqueued = queue.enqueue([tf.constant(1.0)])
+      tf.train.add_queue_runner(tf.train.QueueRunner(queue, [enqueued]))
+
+    saved = small_graphs.save(self.dir, build)
+    before = set(threading.enumerate())
+    with self.assertRaises(UserError) as caught:
+      with sessions.restored(saved.runnable(), saved.prefix):
+        for thread in set(threading.enumerate()) - before:
+          thread.join(60 if reason else 0)  # The queue runner fails.
+        raise sessions.InputEnded('the input ended.')
+    expected = re.escape('the input ended.')
+    if reason:
+      expected += r' \((reads.*: )?assertion failed: \[no such file\]\)'
+    self.assertRegex(str(caught.exception), '^%s$' % expected)
+    self.assertIs(type(caught.exception), UserError)
+
+
+class ImportedTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.dir = pathlib.Path(self.create_tempdir().full_path)
+
+  def test_losses_of_the_collection(self):
+    def build(*losses):
+      behind_a_dense_layer()
+      for name in losses:
+        tf.losses.add_loss(tf.constant(1.0, name=name))
+
+    for losses in ((), ('one',), ('one', 'two')):
+      saved = small_graphs.save(self.dir, lambda: build(*losses))
+      names = tuple(name + ':0' for name in losses)
+      self.assertEqual(saved.runnable().losses, names)
+      with tf.Graph().as_default() as graph:
+        build(*losses)
+      self.assertEqual(sessions.of_graph(graph, {}).losses, names)
+
+  def test_a_graph_for_many_machines_runs_here(self):
+    def build():
+      with tf.device('/job:ps/task:3'):
+        behind_a_dense_layer()
+      with tf.device('/job:worker/task:1/device:GPU:7'):
+        tf.constant(1.0, name='there')
+
+    with tf.Graph().as_default():
+      build()
+      meta_graph = tf.train.export_meta_graph()
+    self.assertContainsSubset(
+      {'/job:ps/task:3', '/job:worker/task:1/device:GPU:7'},
+      {node.device for node in meta_graph.graph_def.node},
+    )
+    graph = sessions.imported(meta_graph)
+    for op in graph.get_operations():
+      self.assertNotRegex(op.device, 'job|GPU')
+    with tf.Session(graph=graph) as session:
+      self.assertEqual(session.run('there:0'), 1)
+
+  def test_collections_that_a_session_needs_and_no_others(self):
+    with tf.Graph().as_default():
+      behind_a_dense_layer()
+      tf.train.get_or_create_global_step()
+      tf.train.string_input_producer(['a'])
+      tf.add_to_collection('of_ops', tf.constant(1.0))
+      meta_graph = tf.train.export_meta_graph()
+    meta_graph.collection_def['of_ops'].node_list.value[:] = ['no_such_op:0']
+    meta_graph.collection_def['empty'].SetInParent()
+    before = meta_graph.SerializeToString(deterministic=True)
+    graph = sessions.imported(meta_graph)
+    self.assertEqual(meta_graph.SerializeToString(deterministic=True), before)
+    self.assertEmpty(graph.get_collection('of_ops'))
+    for key, expected in (
+      (tf.GraphKeys.TRAINABLE_VARIABLES, 4),
+      (tf.GraphKeys.GLOBAL_VARIABLES, 7),
+      (tf.GraphKeys.GLOBAL_STEP, 1),
+      (tf.GraphKeys.QUEUE_RUNNERS, 1),
+    ):
+      self.assertLen(graph.get_collection(key), expected)
+
+  def test_a_graph_without_layers_is_refused(self):
+    saved = small_graphs.save(self.dir, lambda: tf.get_variable('v', 3))
+    with self.assertRaises(UserError) as caught:
+      saved.runnable()
+    self.assertEqual(
+      str(caught.exception),
+      saved.meta + ': no batch normalisation in this graph',
+    )
 
 
 class ReplicasTest(parameterized.TestCase):

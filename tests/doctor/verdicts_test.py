@@ -211,6 +211,113 @@ class VerdictsTest(parameterized.TestCase):
       ['not-compared'],
     )
 
+  # What is said.
+
+  def evidence(self, *records):
+    return [verdict.evidence for verdict in verdicts.judge(records)]
+
+  def test_evidence_of_batches_one_by_one(self):
+    apart = record([batch + 20 * (k % 2) for k, batch in enumerate(draws())])
+    found = verdicts.unmixed(apart)
+    self.assertEqual(found.size, 1)
+    self.assertAlmostEqual(found.excess, found.share - found.independent)
+    self.assertEqual(
+      self.evidence(apart),
+      [
+        '%.1f%% of the variance of bn lies between batches, %.1f%% if the '
+        'examples were drawn independently'
+        % (100 * apart.share_between_batches, 100 * apart.independent_share)
+      ],
+    )
+
+  def test_evidence_of_the_worst_layer(self):
+    fine, worse, worst = (
+      record(draws(), mean=mean, name=name)
+      for mean, name in ((3, 'a'), (5, 'b'), (-9, 'c'))
+    )
+    (verdict,) = verdicts.judge([fine, worst, worse])
+    self.assertEqual(verdict.layers, ['c', 'b'])
+    # 12 off, of a standard deviation of 2.
+    self.assertRegex(
+      verdict.evidence,
+      r'^the stored mean of c is (5\.9|6\.[01]) standard deviations off, ',
+    )
+
+  def test_evidence_of_calls(self):
+    shared = record(draws(), [b + 3 for b in draws(seed=1)], mean=MEAN + 1.5)
+    self.assertEqual(
+      self.evidence(shared),
+      [
+        '%.0f%% of the variance in bn lies between its 2 calls'
+        % (100 * shared.share_between_calls)
+      ],
+    )
+
+  def test_evidence_of_health(self):
+    good, other = (
+      record(draws(seed=seed), name=str(seed), mean=MEAN + seed / 4)
+      for seed in (0, 1)
+    )
+    frozen = record(draws(), frozen=True, name='f')
+    compared = (
+      'stored means within %.2f standard deviations, variances %.2f to %.2f '
+      'times the actual ones, over 20 batches'
+      % (
+        max(good.mean_gap, other.mean_gap),
+        min(good.variance_ratio, other.variance_ratio),
+        max(good.variance_ratio, other.variance_ratio),
+      )
+    )
+    by_stored = (
+      'training normalises %s by the stored statistics, as evaluation does'
+    )
+    for records, expected in (
+      ([good, other], compared),
+      ([frozen], by_stored % 'all 1 layers'),
+      ([good, other, frozen], compared + '; ' + by_stored % '1 layers'),
+    ):
+      self.assertEqual(self.evidence(*records), [expected])
+
+  def test_reasons_are_listed_with_their_names(self):
+    self.assertEqual(verdicts.listed([]), '')
+    self.assertEqual(
+      verdicts.listed([('a', 'x'), ('b', 'y'), ('c', 'x')]), 'a, c: x; b: y'
+    )
+    for names, expected in (
+      ('abcd', 'a, b, c, d: x'),
+      ('abcdef', 'a, b, c, d and 2 more: x'),
+    ):
+      self.assertEqual(
+        verdicts.listed([(name, 'x') for name in names]), expected
+      )
+
+  def test_health_is_said_without_a_title_and_advice(self):
+    said = str(verdicts.Verdict('healthy', ['bn'], 'evidence'))
+    self.assertEqual(said, 'healthy: evidence')
+    self.assertEqual(
+      str(verdicts.Verdict('not-compared', ['bn'], 'evidence')),
+      'not-compared: it cannot be told whether these layers are healthy; '
+      'evidence',
+    )
+
+  def test_what_chance_explains(self):
+    """Five standard deviations of chi-square, which is normal in the end."""
+    for freedom in (1e5, 1e6):
+      self.assertAlmostEqual(
+        verdicts._by_chance(freedom), 1 + 5 * (2 / freedom) ** 0.5, places=3
+      )
+    self.assertGreater(verdicts._by_chance(1), 5**2)
+    self.assertLess(verdicts._by_chance(1), 6**2)
+
+  def test_a_share_that_matters_to_nobody(self):
+    """Far beyond chance, and a fiftieth of the variance."""
+    for shift, expected in ((0.2, False), (0.5, True)):
+      drawn = [
+        batch + shift * (k % 2) * DEVIATION
+        for k, batch in enumerate(draws(20, 1000))
+      ]
+      self.assertEqual(verdicts.unmixed(record(drawn)) is not None, expected)
+
   def test_every_verdict_fits_one_line_and_advises(self):
     for code in set(verdicts.TITLES) - set(verdicts.NO_FAULT):
       line = str(verdicts.Verdict(code, ['bn'], 'evidence'))

@@ -357,7 +357,8 @@ class _Tree:
 
 def _covered(scratch, folder, share, jobs):
   tree = _Tree(scratch)
-  for file in test_files()[share::jobs]:
+  files = list(itertools.filterfalse(_starts_commands, test_files()))
+  for file in files[share::jobs]:
     out = folder / (file.replace('/', '.') + '.json')
     if not out.exists():
       call = functools.partial(_cover, tree.path, file, out)
