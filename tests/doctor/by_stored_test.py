@@ -83,10 +83,13 @@ class CopyTest(parameterized.TestCase):
 
   @parameterized.product(norm=list(NORMS), resource=[True, False])
   def test_by_what_is_stored(self, norm, resource):
-    # How many groups a batch has must be known.
-    y, before, after, _, _ = self.run_copy(
-      NORMS[norm], resource, len(X) if norm == 'groups' else None
-    )
+    self.assert_by_stored(norm, resource, None)
+
+  def test_groups_of_a_batch_of_known_size(self):
+    self.assert_by_stored('groups', True, len(X))
+
+  def assert_by_stored(self, norm, resource, size):
+    y, before, after, _, _ = self.run_copy(NORMS[norm], resource, size)
     normed = lambda x: (x - MEAN) / np.sqrt(VARIANCE + 1e-3)
     expected = normed(X) + normed(2 * X) if norm == 'twice' else normed(X)
     np.testing.assert_allclose(y, expected, atol=1e-4)

@@ -165,7 +165,7 @@ class PathsTest(parameterized.TestCase):
     g = self.write('g.pb')
     for named, meta_graph, checkpoint, pattern in (
       ([], None, None, '^no checkpoint; give'),
-      ([g], None, None, 'no checkpoint; give'),
+      ([g], None, None, '^%s: no checkpoint; give' % g),
       ([], g, None, '^%s: no checkpoint; give' % g),
       ([], None, g, '^%s: no checkpoint; give' % g),
       ([g, 'h'], None, None, '^%s h: one graph at a time' % g),

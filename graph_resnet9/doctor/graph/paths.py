@@ -103,12 +103,10 @@ def of_session(named, meta_graph, checkpoint):
     graph = find(meta_graph, '--meta_graph=').graph
     files = Files(graph, files.checkpoint, True)
   if not files.checkpoint:
+    given = [name for name in (checkpoint, meta_graph, *named) if name]
     raise UserError(
       '%sno checkpoint; give its prefix, its .index file or a directory with '
-      'one: --checkpoint=PREFIX'
-      % ''.join(
-        '%s: ' % name for name in [checkpoint or meta_graph, *named][:1] if name
-      )
+      'one: --checkpoint=PREFIX' % ''.join('%s: ' % name for name in given[:1])
     )
   return files
 

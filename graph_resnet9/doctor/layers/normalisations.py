@@ -259,7 +259,7 @@ def _use(view, root, inverted):
     else:
       gammas.append((other, tensors.variable(other)))
   if not means and len(gammas) > 1:
-    means.append(gammas.pop())  # Both are variables: gamma comes first.
+    means.append((gammas.pop()[0], None))  # Gamma comes first.
   x, mean = (centred + plain or [(None, None)])[0]
   beta = None
   if means and not mean:

@@ -117,8 +117,13 @@ def _shaped(graph_def, name, read, variable, tensor):
     cast = graph_def.node.add(name=name + '/cast', op='Cast', input=[read.name])
     cast.attr['SrcT'].type, cast.attr['DstT'].type = stored, dtype
     read = cast
-  size = tensor.shape.num_elements()
-  if size is None or size == variable.shape.num_elements():
+  own, wanted = variable.shape, tensor.shape
+  by_groups = (
+    wanted.num_elements() != own.num_elements()
+    and 0 < own.rank <= (wanted.rank or 0)
+    and wanted[-1] == own[-1]
+  )
+  if not by_groups:
     shape = graph_def.node.add(
       name=name + '/shape', op='Shape', input=[tensor.name]
     )
@@ -128,7 +133,7 @@ def _shaped(graph_def, name, read, variable, tensor):
     )
     result.attr['T'].type = dtype
     return result.name
-  # Of several groups of the batch: the same for each, channels last.
+  # Of groups of the batch, however many: the same for each, channels last.
   zeros = graph_def.node.add(
     name=name + '/zeros', op='ZerosLike', input=[tensor.name]
   )
