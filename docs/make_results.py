@@ -127,7 +127,12 @@ RUNS = {
     '`dawn24.flags --width=16 --epochs=8 --conv=winograd --update_ops=none`',
     ('--batch_norm=batch', '--batch_norm=batch --split=train'),
   ),
-  'dawn24': Run(3, (DAWN24,), '`dawn24.flags`, full width, 24 epochs'),
+  'dawn24': Run(
+    3,
+    (DAWN24,),
+    '`dawn24.flags`, full width, 24 epochs',
+    ('--mirrored', '--mirrored --shifted'),
+  ),
   'fast10_width16': Run(
     5, (FAST10, '--width=16'), '`fast10.flags --width=16`, 10 epochs'
   ),
