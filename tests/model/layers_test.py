@@ -154,6 +154,7 @@ class LayersTest(absltest.TestCase):
       ('he_uniform', (6 / fan_in) ** 0.5),
     ):
       with self.subTest(init), tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
         layers.conv(tf.constant(self.x), 400, init=init)
         session.run(tf.global_variables_initializer())
         kernel = np.sort(session.run(tf.global_variables()[0]).ravel())
@@ -163,6 +164,7 @@ class LayersTest(absltest.TestCase):
   def test_dirac_hands_the_channels_in_on_and_adds_others(self):
     for size in (3, 1):
       with self.subTest(size), tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
         out = layers.conv(tf.constant(self.x), 400, size, init='dirac')
         session.run(tf.global_variables_initializer())
         out, kernel = session.run([out, tf.global_variables()[0]])

@@ -148,6 +148,7 @@ class Resnet9Test(absltest.TestCase):
 
   def test_initial_kernels_are_uniform_in_one_over_root_fan_in(self):
     with tf.Graph().as_default(), tf.Session() as session:
+      tf.set_random_seed(1)
       resnet9.logits(images(), training=True, width=32)
       session.run(tf.global_variables_initializer())
       for name, fan_in in (
