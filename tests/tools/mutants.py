@@ -235,9 +235,16 @@ def draw(count, seed):
 
 
 def lines_of(text, path):
-  """The lines of the statement, without its body, that a place lies in."""
-  nodes = _along(ast.parse(text), path)
-  *_, node = (node for node in nodes if isinstance(node, ast.stmt))
+  """The lines of the statement, without its body, that a place lies in.
+
+  None of a statement that runs at import: no test is seen to pass there.
+  """
+  statements = [
+    node for node in _along(ast.parse(text), path) if isinstance(node, ast.stmt)
+  ]
+  *around, node = statements
+  if not any(isinstance(one, ast.FunctionDef) for one in around):
+    return set()
   inner = [part.lineno for part in getattr(node, 'body', ())]
   return set(range(node.lineno, min([node.end_lineno + 1, *inner])))
 
