@@ -185,6 +185,18 @@ class PicturesTest(parameterized.TestCase):
       self.read(tf.io.encode_png(image).numpy()), image
     )
 
+  def test_what_shines_through_is_white(self):
+    """Rounded to the nearest, for every opacity."""
+    opacity, colour = np.meshgrid(
+      np.linspace(0, 255, 32).astype(int), NOISE[0, :32, 0]
+    )
+    picture = np.stack([colour, 255 - colour, 0 * colour, opacity], -1)
+    share = opacity[..., None] / 255
+    np.testing.assert_array_equal(
+      self.read(tf.io.encode_png(picture.astype(np.uint8)).numpy()),
+      np.rint(picture[..., :3] * share + 255 * (1 - share)),
+    )
+
   @parameterized.parameters(
     (96, 96), (33, 57), (100, 45), (20, 20), (1, 1), (7, 200)
   )

@@ -145,6 +145,23 @@ def patch_accuracy(images, labels, train, size=10, stride=3, filters=64):
   return ((x[train:] @ weights).argmax(1) == labels[train:]).mean()
 
 
+class OutlineTest(absltest.TestCase):
+  def test_outlines_are_about_distances(self):
+    """Then the edges of all classes are one pixel wide, and tell nothing."""
+    self.assertLen(synthetic._DISTANCES, 10)
+    x, y = np.random.RandomState(0).uniform(-1.3, 1.3, [2, 20000])
+    for k, distance in enumerate(synthetic._DISTANCES):
+      with self.subTest(label=k):
+        near = np.abs(distance(x, y)) < 0.1
+        self.assertGreater(near.mean(), 0.05)
+        slopes = [
+          (distance(x + right, y + down) - distance(x - right, y - down)) / 2e-6
+          for right, down in ((1e-6, 0), (0, 1e-6))
+        ]
+        slope = np.hypot(*slopes)[near]
+        self.assertAlmostEqual(np.median(slope), 1, delta=0.1)
+
+
 class TaskTest(absltest.TestCase):
   """What can be learnt from 10,000 images, and what cannot."""
 
