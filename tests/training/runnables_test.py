@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import pathlib
 import shutil
 from unittest import mock
@@ -12,9 +13,11 @@ import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import recalibrate
 from graph_resnet9.checkpoints import reader
+from graph_resnet9.cli import flagfile
 from graph_resnet9.doctor.graph import paths
 from graph_resnet9.doctor.graph import shapes
 from graph_resnet9.training import graph
+from graph_resnet9.training import rebuilt
 from graph_resnet9.training import runnables
 from tests import helpers
 
@@ -79,6 +82,16 @@ class RunnablesTest(absltest.TestCase):
       self.assertEqual(batch_size(run), BATCH_SIZE)
     checked.assert_not_called()
     filters.assert_not_called()
+
+  def test_data_may_lie_elsewhere_now(self):
+    run = self.finished()
+    prefix = str(run / 'model.ckpt-16')
+    before = rebuilt.settings_of(prefix, '')
+    self.assertEqual(before, flagfile.read(str(run)))
+    moved = rebuilt.settings_of(prefix, os.path.relpath(self.dir))
+    self.assertEqual(moved.data.data_dir, str(self.dir))
+    self.assertEqual(moved.replace(data=before.data), before)
+    self.assertIsNone(rebuilt.settings_of(str(self.dir / 'model.ckpt-16'), ''))
 
   def test_a_graph_that_is_asked_for_is_taken_as_it_is(self):
     run = self.finished()
