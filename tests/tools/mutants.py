@@ -9,10 +9,10 @@ Docstrings, strings, messages of errors and of the log are left alone. The
 mutant lies in a copy of the tree, and tests run there in a forked child until
 one fails: those that pass through the lines of the change, as coverage.py has
 seen it before, the quickest first and for FIRST seconds at most. What lives on
-meets the others of them afterwards, and those that start commands, which
-coverage does not follow. The same seed draws the same mutants of a tree, and a
-second call with the same --out goes on where the first one ended; beside it
-lies what coverage has seen. --jobs tries so many at a time.
+meets the whole files of all of them afterwards, and those that start commands,
+which coverage does not follow. The same seed draws the same mutants of a tree,
+and a second call with the same --out goes on where the first one ended; beside
+it lies what coverage has seen. --jobs tries so many at a time.
 """
 
 import argparse
@@ -51,7 +51,7 @@ WIDER = {
   'doctor': (),
 }
 FIRST = 60  # Seconds of tests that every mutant meets.
-SECS = 900  # Tests that take longer count as some that fail.
+SECS = 1800  # Tests that take longer count as some that fail.
 
 _COMPARE = {
   ast.Lt: ast.LtE,
@@ -418,12 +418,13 @@ def _try_all(scratch, folder, drawn, out, share, jobs):
     sums = itertools.accumulate(through[test] for test in order)
     first = [test for test, secs in zip(order, sums) if secs <= FIRST]
     chosen = first
+    secs = sum(map(through.get, chosen))
     if last:
+      # Whole files: what one test runs, others look at.
       own = 'tests/%s/' % module.split('/')[1]
-      chosen = order[len(first) :] + [
-        file for file in commands if file.startswith(own)
-      ]
-    secs = sum(through.get(test, SECS / 5) for test in chosen)
+      chosen = [*dict.fromkeys(test.partition('::')[0] for test in order)]
+      chosen += [file for file in commands if file.startswith(own)]
+      secs = SECS
     killed = False
     if chosen:
       with tree.changed(module, changed):
