@@ -15,6 +15,7 @@ class StatisticsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.made = made = HandMade()
+    self.op = made.add
     made.placeholder('x', 4, 8, 8, 3)
     made.op('y', 'NoSuchOp')
     made.variable('v', 3)
@@ -22,14 +23,8 @@ class StatisticsTest(parameterized.TestCase):
     made.const('two', 2.0)
     made.const('256', 256.0)
 
-  def op(self, op, *inputs, **attrs):
-    name = 'n%d' % len(self.made.graph_def.node)
-    return self.made.op(name, op, *inputs, **attrs)
-
   def axes(self, *axes):
-    return self.made.const(
-      'c%d' % len(self.made.graph_def.node), np.array(axes, np.int32)
-    )
+    return self.made.add_const(np.array(axes, np.int32))
 
   def tensor(self, name):
     name, _, index = name.partition(':')

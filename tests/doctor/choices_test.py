@@ -14,15 +14,12 @@ class GraphTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.made = made = HandMade()
+    self.op = made.add
     made.placeholder('p')
     made.placeholder('x', 4, 3)
     made.const('axes', [0])
     made.op('mean', 'Mean', 'x', 'axes')
     made.variable('v', 3)
-
-  def op(self, op, *inputs):
-    name = 'n%d' % len(self.made.graph_def.node)
-    return self.made.op(name, op, *inputs)
 
   def call(self, *inputs, op='If', **functions):
     """An op of branches; functions: {attribute: name}."""

@@ -23,9 +23,9 @@ class DecaysTest(parameterized.TestCase):
     names = []
     for value in inputs:
       if not isinstance(value, str):
-        value = self.made.const('c%d' % len(self.made.graph_def.node), value)
+        value = self.made.add_const(value)
       names.append(value)
-    return self.made.op('n%d' % len(self.made.graph_def.node), op, *names)
+    return self.made.add(op, *names)
 
   def decay(self, value, assign='Assign'):
     node = self.op(assign, 'v', value)

@@ -21,8 +21,7 @@ from tests.doctor import small_graphs
 X = small_graphs.examples(4)[:10]
 
 
-def fake(**fields):
-  return types.SimpleNamespace(**fields)
+fake = types.SimpleNamespace
 
 
 # What --feed may name.

@@ -34,6 +34,16 @@ class HandMade:
         shape.dim.add(size=-1 if n is None else n)
     return name
 
+  def add(self, op, *inputs, **attrs):
+    """As op(), with a name of its own, which it returns."""
+    return self.op(self._new(), op, *inputs, **attrs)
+
+  def add_const(self, value):
+    return self.const(self._new(), value)
+
+  def _new(self):
+    return 'n%d' % len(self.graph_def.node)
+
   def const(self, name, value):
     node = self.graph_def.node.add(name=name, op='Const')
     node.attr['value'].tensor.CopyFrom(tf.make_tensor_proto(value))

@@ -19,6 +19,7 @@ class SiteTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.made = made = HandMade()
+    self.op, self.const = made.add, made.add_const
     made.placeholder('x', 4, 8, 8, 3)
     for name in ('mean', 'var', 'gamma', 'beta'):
       made.variable(name, 3)
@@ -27,13 +28,6 @@ class SiteTest(parameterized.TestCase):
     made.op('batch_mean', 'Mean', 'x', 'axes')
     made.op('squares', 'SquaredDifference', 'x', 'batch_mean')
     made.op('batch_var', 'Mean', 'squares', 'axes')
-
-  def op(self, op, *inputs, **attrs):
-    name = 'n%d' % len(self.made.graph_def.node)
-    return self.made.op(name, op, *inputs, **attrs)
-
-  def const(self, value):
-    return self.made.const('c%d' % len(self.made.graph_def.node), value)
 
   def root(self, variance='var/read', op='Rsqrt', eps='eps'):
     total = self.op('Add', variance, eps)

@@ -15,9 +15,7 @@ from graph_resnet9.doctor.lint.step_states import Updates
 from tests.doctor import small_graphs
 from tests.doctor.hand_made import HandMade
 
-
-def fake(**fields):
-  return types.SimpleNamespace(**fields)
+fake = types.SimpleNamespace
 
 
 class DecaysTest(parameterized.TestCase):

@@ -16,8 +16,7 @@ from tests.doctor import small_graphs
 X = small_graphs.examples(4)
 
 
-def fake(**fields):
-  return types.SimpleNamespace(**fields)
+fake = types.SimpleNamespace
 
 
 def runnable_of(build, feed=None, **how):

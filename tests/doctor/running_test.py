@@ -16,25 +16,28 @@ from graph_resnet9.doctor.lint.step_states import Updates
 from tests.doctor import small_graphs
 from tests.doctor.hand_made import HandMade
 
-
-def fake(**fields):
-  return types.SimpleNamespace(**fields)
+fake = types.SimpleNamespace
 
 
 def update(node, name='mean', site=None):
   return fake(node=node, variable=fake(name=name), site=site)
 
 
+def through_a_loop(after):
+  """A graph in which x goes into a loop and out of it, to a node `after`."""
+  made = HandMade()
+  made.const('x', 0.5)
+  made.op('enter', 'Enter', 'x')
+  made.op('inside', 'Neg', 'enter')
+  made.op('exit', 'Exit', 'inside')
+  made.op(after, 'Neg', 'exit')
+  return made
+
+
 class UpdatesTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    made = HandMade()
-    made.const('x', 0.5)
-    made.op('enter', 'Enter', 'x')
-    made.op('inside', 'Neg', 'enter')
-    made.op('exit', 'Exit', 'inside')
-    made.op('outside', 'Neg', 'exit')
-    self.made = made
+    self.made = through_a_loop('outside')
 
   def found(self, *kinds, missing=('outside',), steps=('step',)):
     """Findings on layers; of those whose updates lack, these are missing."""
@@ -381,13 +384,7 @@ class SeveralTest(parameterized.TestCase):
 
 class InLoopsTest(absltest.TestCase):
   def found(self, node='inside', site='inside', reached=True, steps=('step',)):
-    made = HandMade()
-    made.const('x', 0.5)
-    made.op('enter', 'Enter', 'x')
-    made.op('inside', 'Neg', 'enter')
-    made.op('exit', 'Exit', 'inside')
-    made.op('step', 'Neg', 'exit')
-    view = made.view()
+    view = through_a_loop('step').view()
     moved = update(view.find(node), site=fake(node=view.find(site)))
     found = fake(
       view=view,

@@ -215,10 +215,7 @@ class HandMadeTest(parameterized.TestCase):
 
   def of(self, op, *inputs, index=0, **attrs):
     """The shape of an op of inputs."""
-    name = self.made.op(
-      'n%d' % len(self.made.graph_def.node), op, *inputs, **attrs
-    )
-    return self.shape(name, index)
+    return self.shape(self.made.add(op, *inputs, **attrs), index)
 
   def test_an_attribute_goes_before_inference(self):
     self.assertEqual(self.of('Neg', 'x', size=[4, None]), [4, None])

@@ -415,20 +415,20 @@ def _try_all(scratch, folder, drawn, out, share, jobs):
       if lines & set(passed[module])
     } or {test: secs for test, (secs, _) in through.items()}
     order = sorted(through, key=through.get)
-    sums = itertools.accumulate(through[test] for test in order)
-    first = [test for test, secs in zip(order, sums) if secs <= FIRST]
-    chosen = first
-    secs = sum(map(through.get, chosen))
     if last:
       # Whole files: what one test runs, others look at.
       own = 'tests/%s/' % module.split('/')[1]
       chosen = [*dict.fromkeys(test.partition('::')[0] for test in order)]
       chosen += [file for file in commands if file.startswith(own)]
-      secs = SECS
+      limit = SECS
+    else:
+      sums = itertools.accumulate(through[test] for test in order)
+      chosen = [test for test, secs in zip(order, sums) if secs <= FIRST]
+      limit = 30 + 5 * sum(map(through.get, chosen))
     killed = False
     if chosen:
       with tree.changed(module, changed):
-        killed = tree.fails(chosen, min(SECS, 30 + 5 * secs))
+        killed = tree.fails(chosen, limit)
     row = rows[number] = dict(
       number=number,
       module=module,
