@@ -413,16 +413,21 @@ def evals_table():
 
 
 def departures():
-  """[(text, flags, seeds, difference, its error)], sorted; percent points."""
+  """[(text, flags, seeds, difference, its error)], sorted; percent points.
+
+  One seed alone has the variance of the recipe's.
+  """
   base = [100 * one.accuracy for one in kept('short').values()]
+  if len(base) < 2:
+    return []
   found = []
   for name, (text, flags) in DEPARTURES.items():
     values = [100 * one.accuracy for one in kept('departures/' + name).values()]
-    if len(base) < 2 or len(values) < 2:
+    if not values:
       continue
     error = (
       statistics.variance(base) / len(base)
-      + statistics.variance(values) / len(values)
+      + statistics.variance(values if len(values) > 1 else base) / len(values)
     ) ** 0.5
     found.append(
       (
@@ -448,7 +453,8 @@ def departures_table():
   return '\n\n'.join(
     [
       'Percent points of test accuracy against the recipe at width 16 and 8 '
-      'epochs (%s over %d seeds), with the standard error of the difference.'
+      'epochs (%s over %d seeds), with the standard error of the difference; '
+      'one seed alone is taken to spread as the recipe does.'
       % (spread(part), len(part)),
       table(['departure', 'flags', 'seeds', 'difference'], rows),
       '![What each departure costs](departures.png)',
@@ -552,11 +558,13 @@ def departures_picture():
   # The worst would squeeze all others into a line.
   least = -6
   for at, (_, _, _, difference, error) in enumerate(rows):
-    axes.errorbar(max(difference, least), at, xerr=error, fmt='ko', capsize=3)
     if difference < least:
+      axes.plot(least, at, 'k<')
       axes.annotate(
-        '%.1f' % difference, (least, at), (6, -3), textcoords='offset points'
+        '%.1f' % difference, (least, at), (8, -4), textcoords='offset points'
       )
+    else:
+      axes.errorbar(difference, at, xerr=error, fmt='ko', capsize=3)
   axes.axvline(0, color='gray', linestyle=':')
   axes.set_yticks(range(len(rows)), [row[0] for row in rows])
   axes.set_ylim(-0.6, len(rows) - 0.4)

@@ -67,7 +67,11 @@ class PagesTest(absltest.TestCase):
         self.assertEqual({row['dataset'] for row in rows}, {'cifar10'})
 
   def test_differences_carry_their_standard_error(self):
-    kept = {'short': [0.80, 0.82], 'departures/pad_3': [0.79, 0.75]}
+    kept = {
+      'short': [0.80, 0.82],
+      'departures/pad_3': [0.79, 0.75],
+      'departures/pad_5': [0.81],
+    }
 
     def some(name):
       return {
@@ -76,11 +80,16 @@ class PagesTest(absltest.TestCase):
       }
 
     with absltest.mock.patch.object(make_results, 'kept', some):
-      ((text, flags, seeds, difference, error),) = make_results.departures()
+      two, one = make_results.departures()
+    text, flags, seeds, difference, error = two
     self.assertEqual((text, flags, seeds), ('padding 3', '--pad=3', 2))
     self.assertAlmostEqual(difference, -4)
     # Variances 2 and 8 of two runs each.
     self.assertAlmostEqual(error, (2 / 2 + 8 / 2) ** 0.5)
+    self.assertEqual(one[1:3], ('--pad=5', 1))
+    self.assertAlmostEqual(one[3], 0)
+    # One run is taken to have the recipe's variance.
+    self.assertAlmostEqual(one[4], (2 / 2 + 2 / 1) ** 0.5)
 
 
 if __name__ == '__main__':
