@@ -118,6 +118,76 @@ class StepsTest(parameterized.TestCase):
     self.assertEqual(taken.reached, set())
 
 
+class GatheredTest(absltest.TestCase):
+  """Gradients of several batches are gathered, and then applied."""
+
+  def test_what_gathers_them_is_a_step(self):
+    with tf.Graph().as_default() as graph:
+      y, updates = moments('layer')
+      (beta,) = tf.trainable_variables()
+      (gradient,) = tf.gradients(tf.reduce_sum(y), [beta])
+      frozen = lambda name: tf.get_variable(
+        name, [3], trainable=False, use_resource=False
+      )
+      gathered, watched = frozen('gathered'), frozen('watched')
+      with tf.control_dependencies(updates[0]):
+        gather = tf.assign_add(gathered, gradient)
+      watch = tf.assign_add(watched, gradient)  # Nothing applies this.
+      optimizer().apply_gradients([(gathered / 4.0, beta)], name='apply')
+    taken = apart(graph)
+    self.assertIn(gather.op.name, names(taken.steps))
+    self.assertIn('apply', names(taken.steps))
+    self.assertNotIn(watch.op.name, names(taken.steps))
+    self.assertContainsSubset(
+      [u.op.name for u in updates[0]], names(taken.reached)
+    )
+
+
+class UnreadTest(parameterized.TestCase):
+  """Keras 2 in evaluation: normalised by the batch, and that thrown away."""
+
+  def kinds(self, read=(), same_input=True, fused=True, train=False):
+    """Whether each site that is left goes by the batch."""
+    with tf.Graph().as_default() as graph:
+      x = tf.placeholder(tf.float32, [9, 2, 2, 3], 'x')
+      gamma, beta, mean, variance = (
+        tf.get_variable(name, [3], use_resource=False)
+        for name in ('gamma', 'beta', 'mean', 'variance')
+      )
+      if fused:
+        by_batch, batch, _ = tf.nn.fused_batch_norm(x, gamma, beta)
+      else:
+        batch, spread = tf.nn.moments(x, [0, 1, 2])
+        by_batch = tf.nn.batch_normalization(
+          x, batch, spread, beta, gamma, 1e-3
+        )
+      tf.assign_sub(mean, (mean - batch) * 0.1)
+      by_stored = tf.nn.batch_normalization(
+        x if same_input else tf.nn.relu(x), mean, variance, beta, gamma, 1e-3
+      )
+      for y, kind in ((by_batch, 'batch'), (by_stored, 'stored')):
+        if kind in read:
+          tf.nn.relu(y)
+      if train:
+        optimizer().minimize(tf.reduce_sum(by_stored))
+    (layer,) = apart(graph).layers
+    return [site.by_batch for site in layer.sites]
+
+  @parameterized.parameters(False, True)
+  def test_what_nothing_takes_is_no_evaluation(self, fused):
+    self.assertEqual(self.kinds(['stored'], fused=fused), [False])
+    self.assertEqual(self.kinds(['batch'], fused=fused), [True])
+
+  @parameterized.parameters(
+    (['batch', 'stored'], {}),
+    ([], {}),  # Both may be what the graph is for.
+    (['stored'], dict(same_input=False)),
+    (['stored'], dict(train=True)),
+  )
+  def test_else_all_count(self, read, how):
+    self.assertEqual(self.kinds(read, **how), [True, False])
+
+
 class HookTest(parameterized.TestCase):
   """Groups of updates that a hook runs, as tensorpack's does."""
 
@@ -161,6 +231,32 @@ class HookTest(parameterized.TestCase):
 
   def test_of_one_layer_alone_it_may_be_there_for_another_reason(self):
     self.assertEqual(self.apart(lambda u: tf.group(*u[0]), count=1), ([], 0))
+
+  def test_a_loss_that_waits_for_all_is_fetched(self):
+    for count in (1, 2):
+      with tf.Graph().as_default() as graph:
+        y, updates = moments('layer', count)
+        loss = tf.reduce_sum(y)
+        with tf.control_dependencies(sum(updates, [])):
+          loss = tf.identity(loss, 'waits')
+        optimizer().minimize(loss)
+        tf.summary.scalar('loss', loss)
+      taken = apart(graph)
+      self.assertEqual(names(taken.assumed), ['waits'])
+      self.assertContainsSubset(
+        [u.op.name for some in updates for u in some], names(taken.reached)
+      )
+
+  @parameterized.parameters(1, 2)
+  def test_what_waits_for_some_or_is_no_loss_is_not(self, waited_for):
+    with tf.Graph().as_default() as graph:
+      y, updates = moments('layer', 2)
+      loss = tf.reduce_sum(y)
+      with tf.control_dependencies(sum(updates[:waited_for], [])):
+        tf.identity(y, 'of_examples')
+        tf.identity(loss if waited_for == 1 else 1.0, 'of_some_or_nothing')
+      optimizer().minimize(loss)
+    self.assertEqual(apart(graph).assumed, [])
 
   def test_what_a_step_runs_need_not_be_in_the_group(self):
     with tf.Graph().as_default() as graph:

@@ -293,6 +293,22 @@ class LossesTest(parameterized.TestCase):
     (name,) = found['softmax-twice']
     self.assertStartsWith(name, 'twice/')
 
+  @parameterized.parameters(
+    (softmax_loss, tf.nn.softmax, 'losses.softmax_cross_entropy(labels'),
+    (sparse_loss, tf.nn.softmax, 'losses.sparse_softmax_cross_entropy(labels'),
+    (sigmoid_loss, tf.sigmoid, 'losses.sigmoid_cross_entropy(labels'),
+  )
+  def test_the_line_that_mends_is_of_the_same_labels(self, loss, squash, line):
+    with tf.Graph().as_default() as graph:
+      h, y = (tf.placeholder(tf.float32, [8, 4]) for _ in range(2))
+      loss(squash(h), y)
+    view = GraphView(graph.as_graph_def(add_shapes=True))
+    (finding,) = axis_and_loss.losses(
+      types.SimpleNamespace(view=view, steps=())
+    )
+    self.assertEqual(finding.code, 'softmax-twice')
+    self.assertIn(line, finding.cure)
+
   def test_of_a_training_graph_what_a_step_runs_or_takes_the_gradient_of(self):
     build = lambda h, y: mean_of(y, dense(h))
     code = ['logits-as-probabilities']

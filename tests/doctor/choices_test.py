@@ -56,6 +56,18 @@ class DecidedTest(GraphTest):
         found = choices.Choice(self.made.tensor(name), value).decided
         self.assertIs(found, None if is_true is None else is_true == value)
 
+  def test_a_constant_or_several_leave_nothing_to_choose(self):
+    self.made.const('yes', True)
+    self.made.const('no', False)
+    default = self.op('PlaceholderWithDefault', 'no')
+    for name, expected in (
+      ('yes', True), (self.op('Identity', 'no'), True),
+      (self.op('Merge', 'yes', 'no'), True), (default, False), ('p', False),
+      (self.op('Merge', 'yes', 'p'), False),
+    ):  # fmt: skip
+      found = choices.Choice(self.made.tensor(name), True)
+      self.assertIs(found.is_fixed, expected)
+
 
 class AroundTest(GraphTest):
   def around(self, name, index=0):
@@ -192,7 +204,9 @@ class BehindTest(GraphTest):
     on = self.op('Reshape', self.op('Reshape', 'y', 'axes'), 'axes')
     self.op('Select', 'p', 'x', on)
     self.assert_choice(self.behind(), 'p', False)
-    self.op('Relu', on)
+    relu = self.op('Relu', on)
+    self.assert_choice(self.behind(), 'p', False)  # Nobody reads it.
+    self.op('ReluGrad', 'x', relu)
     self.assertIsNone(self.behind())
 
   def test_what_only_looks_on(self):
@@ -204,8 +218,29 @@ class BehindTest(GraphTest):
     self.op('MergeSummary', summary)
     self.op('NoSuchOp', '^y')
     self.assert_choice(self.behind(), 'p', True)
-    self.op('Neg', zero)  # Leads to no summary.
+    for _ in range(80):
+      zero = self.op('Neg', zero)
+    self.assert_choice(self.behind(), 'p', True)
+    for _ in range(30):
+      zero = self.op('Neg', zero)  # It goes on and on.
     self.assertIsNone(self.behind())
+
+  def test_what_is_chosen_for_a_summary(self):
+    self.op('Select', 'p', 'y', 'x')
+    switch = self.op('Switch', self.op('Relu', 'y'), 'x')
+    merge = self.op('Merge', self.op('Neg', switch), switch + ':1')
+    self.op('ScalarSummary', 'x', merge)
+    self.op('Size', merge)
+    self.assert_choice(self.behind(), 'p', True)
+    self.op('Neg', merge)  # What a graph is for may be chosen, too.
+    self.assertIsNone(self.behind())
+
+  def test_what_is_chosen_by_sizes(self):
+    self.op('Select', 'p', 'y', 'x')
+    size = self.op('LessEqual', self.op('Size', 'y'), 'axes')
+    switch = self.op('Switch', self.op('Relu', 'y'), self.op('Identity', size))
+    self.op('Neg', switch)
+    self.assert_choice(self.behind(), 'p', True)
 
   def test_two_choices_are_none(self):
     self.op('Select', 'p', 'y', 'x')
@@ -222,7 +257,7 @@ class BehindTest(GraphTest):
       other = '%s:%d' % (switch, 1 - index)
       self.op('Shape', other)  # Are no use of the other branch.
       self.op('ReluGrad', other, 'x')
-      pivot = self.op('Identity', other)
+      pivot = self.op('Identity', self.op('Identity', other))
       self.assert_choice(self.behind(), 'p', bool(index))
       self.op('Neg', pivot)
       self.assertIsNone(self.behind())

@@ -171,6 +171,44 @@ def _not_run():
       way=parts.alone,
       training='placeholder',
     )
+    for name in ('layers_fused', 'slim_plain'):
+      # By default nothing is trained by batches, and who feeds it updates none.
+      yield case(
+        code,
+        'phase_by_default/%s/%s' % (name, kind),
+        train,
+        norm=parts.NORMS[name],
+        way=parts.alone,
+        training='default_false',
+        resource=resource,
+      )
+      # The loss waits for the updates, and its gradient does not need it.
+      yield case(
+        'updates-by-fetch',
+        '%s/%s' % (name, kind),
+        train,
+        norm=parts.NORMS[name],
+        way=_loss_waits,
+        resource=resource,
+      )
+    yield case(
+      code,
+      'accumulated/' + kind,
+      _accumulated_gradients,
+      runs_updates=False,
+      told=False,
+      resource=resource,
+    )
+    for found, way in ((code, parts.alone), ('', parts.around_minimize)):
+      yield case(
+        found,
+        'average_of_copies/' + kind,
+        train,
+        norm=parts.copies_norm,
+        way=way,
+        training='placeholder',
+        resource=resource,
+      )
     # Statistics under names that say nothing.
     yield case(
       code,
@@ -298,6 +336,12 @@ def _not_run():
     saver=tf.train.Saver,
     checkpoint=lambda: parts.checkpoint(2000, initial=('',)),
   )
+
+
+def _loss_waits(loss, updates, optimizer):
+  with tf.control_dependencies(parts.flat(updates)):
+    loss = tf.identity(loss)
+  optimizer.minimize(loss, tf.train.get_or_create_global_step())
 
 
 def _read_too_early():
@@ -983,6 +1027,15 @@ def _evaluation():
     saver=tf.train.Saver,
   )
   yield case(code, 'one_layer', _evaluate_one_layer)
+  for resource in (True, False):
+    yield case(
+      '',
+      'evaluation/thrown_away/' + _kind(resource),
+      _evaluate,
+      norm=parts.thrown_away_norm,
+      training='false',
+      resource=resource,
+    )
 
 
 def _evaluate_one_layer():
@@ -1958,7 +2011,13 @@ def _ways_of_running():
       source=source,
     )
   yield case('', 'fetched_together', _fetched_together)
-  yield case('', 'accumulated_gradients', _accumulated_gradients)
+  for told in (True, False):
+    yield case(
+      '',
+      'accumulated_gradients/' + ('told' if told else 'found'),
+      _accumulated_gradients,
+      told=told,
+    )
 
 
 def _fetched_together():
@@ -1972,10 +2031,10 @@ def _fetched_together():
   return Built(train_ops=tuple(op.name for op in ops))
 
 
-def _accumulated_gradients():
+def _accumulated_gradients(runs_updates=True, told=True):
   """One op, run for each part of a batch, adds up gradients and updates.
 
-  The other applies the sum. The caller runs both.
+  The other applies the sum. The caller runs both, and may say so.
   """
   x, labels = parts.images()
   logits, updates = parts.network(parts.LAYERS_FUSED, x, True)
@@ -1988,13 +2047,13 @@ def _accumulated_gradients():
     )
     sums.append(tf.assign_add(total, gradient))
     pairs.append((total / 4, variable))
-  accumulate = tf.group(*sums, *parts.flat(updates), name='accumulate')
+  gathered = sums + parts.flat(updates) if runs_updates else sums
+  accumulate = tf.group(*gathered, name='accumulate')
   train_op = optimizer.apply_gradients(
     pairs, tf.train.get_or_create_global_step()
   )
-  return Built(
-    train_ops=(accumulate.name, getattr(train_op, 'op', train_op).name)
-  )
+  both = (accumulate.name, getattr(train_op, 'op', train_op).name)
+  return Built(train_ops=both if told else ())
 
 
 def _optimizers():
@@ -2177,6 +2236,14 @@ def _freezing():
     norm=functools.partial(parts.KERAS_FUSED, trainable=False),
     checkpoint=lambda: parts.checkpoint(2000),
   )
+  # keras #10214: trainable=False, and fit() feeds the phase all the same.
+  yield case(
+    'frozen-by-batch',
+    'keras_old',
+    _frozen,
+    norm=parts.KERAS_OLD,
+    training='default_false',
+  )
   # The checkpoint tells it from a flag that was forgotten.
   yield case(
     '',
@@ -2200,10 +2267,10 @@ def _freezing():
   yield case('', 'frozen/head_with_batch_norm', _frozen_with_head)
 
 
-def _frozen(norm):
+def _frozen(norm, training='false'):
   """training=False below; only the dense layer is trained."""
   x, labels = parts.images()
-  logits, _ = parts.network(norm, x, False)
+  logits, _ = parts.network(norm, x, parts.training_switch(training))
   head = [
     v
     for v in tf.trainable_variables()

@@ -313,6 +313,60 @@ def ema_norm(x, training, decay, apply_in_cond=True, num_updates=False):
     ), updates
 
 
+def copies_norm(x, training, decay):
+  """Averages of variables that hold the moments of the last batch.
+
+  As in ladder networks; the updates are the averages' alone, as the copies are
+  made on the way.
+  """
+  with tf.variable_scope('bn'):
+    beta, gamma = _beta_and_gamma(x.shape[-1])
+    moments = tf.nn.moments(x, list(range(x.shape.ndims - 1)))
+    last = [
+      tf.get_variable(name, x.shape[-1:], trainable=False)
+      for name in ('mean', 'variance')
+    ]
+    average = tf.train.ExponentialMovingAverage(decay)
+
+    def batch():
+      with tf.control_dependencies(
+        [tf.assign(v, m) for v, m in zip(last, moments)]
+      ):
+        return tuple(tf.identity(m) for m in moments)
+
+    updates = [average.apply(last)]
+    mean, variance = tf.cond(
+      training,
+      batch,
+      lambda: tuple(tf.identity(average.average(v)) for v in last),
+    )
+    y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, EPSILON)
+    return y, updates
+
+
+def thrown_away_norm(x, training, decay):
+  """Keras 2.2 in evaluation: the batch's for updates that nobody runs."""
+  del training
+  with tf.variable_scope('bn'):
+    channels = x.shape[-1]
+    beta, gamma = _beta_and_gamma(channels)
+    stored = [
+      tf.get_variable(
+        name, channels, initializer=initializer(), trainable=False
+      )
+      for name, initializer in (
+        ('moving_mean', tf.zeros_initializer),
+        ('moving_variance', tf.ones_initializer),
+      )
+    ]
+    _, *batch = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=EPSILON)
+    for variable, statistic in zip(stored, batch):
+      tf.assign_sub(variable, (variable - statistic) * (1 - decay))
+    return tf.nn.fused_batch_norm(
+      x, gamma, beta, *stored, epsilon=EPSILON, is_training=False
+    )[0], []
+
+
 def moments_norm(x, training, decay):
   """Batch statistics always, nothing stored."""
   del training, decay

@@ -12,7 +12,16 @@ from graph_resnet9.doctor.lint.reports import Report
 from graph_resnet9.errors import UserError
 
 SEEN = dict.fromkeys(
-  ('layers', 'by_batch', 'by_choice', 'by_stored', 'updates', 'updates_run'), 1
+  (
+    'layers',
+    'by_batch',
+    'by_choice',
+    'by_stored',
+    'unused',
+    'updates',
+    'updates_run',
+  ),
+  1,
 )
 ERROR = Finding('single-example', ('a',), ())
 WARNING = Finding('few-values', ('b',), ())

@@ -45,10 +45,11 @@ def disguised(meta_graph):
       mark = '^' if value.startswith('^') else ''
       name, colon, index = value.removeprefix('^').partition(':')
       node.input[k] = mark + names.get(name, name) + colon + index
-  copy.collection_def['train_op'].node_list.value[:] = [
-    names.get(name, name)
-    for name in copy.collection_def['train_op'].node_list.value
-  ]
+  for key in (tf.GraphKeys.TRAIN_OP, tf.GraphKeys.UPDATE_OPS):
+    collected = copy.collection_def[key].node_list.value
+    for k, value in enumerate(collected):
+      name, colon, index = value.partition(':')
+      collected[k] = names.get(name, name) + colon + index
   save = copy.saver_def.save_tensor_name
   if save:
     copy.saver_def.save_tensor_name = names[save.partition(':')[0]] + ':0'

@@ -105,9 +105,14 @@ class EvaluationTest(absltest.TestCase):
   def found(self, by_batch=True, decided=True, steps=(), gradients=()):
     site = fake(by_batch=by_batch, decided=decided, node=fake(name='root'))
     layer = fake(sites=[site], stored=[fake(name='mean')])
+    # Of what is as it should be nothing is said.
+    other = fake(
+      sites=[fake(by_batch=False, decided=True)], stored=[fake(name='other')]
+    )
     return list(
       normalising.evaluation(
-        fake(steps=steps, gradients=gradients), [fake(layer=layer)]
+        fake(steps=steps, gradients=gradients),
+        [fake(layer=layer), fake(layer=other)],
       )
     )
 
@@ -250,7 +255,13 @@ class NeverTest(absltest.TestCase):
     )
     self.assertEqual(
       self.found(lambda: net(False), tf.train.Saver),
-      [('never-by-batch', STATISTICS, 'nothing in the graph sets them')],
+      [
+        (
+          'never-by-batch',
+          STATISTICS,
+          'nothing sets them but a checkpoint of such a training',
+        )
+      ],
     )
 
   def test_a_flag_that_nothing_uses_is_told(self):
@@ -264,26 +275,90 @@ class NeverTest(absltest.TestCase):
         (
           'never-by-batch',
           STATISTICS,
-          'nothing uses the placeholder flag; nothing in the graph sets them',
+          'nothing uses the placeholder flag; nothing sets them but a '
+          'checkpoint of such a training',
         )
       ],
     )
 
-  def test_a_phase_by_default_is_told(self):
-    def build():
+  def test_a_phase_by_default_whose_updates_no_step_runs(self):
+    def build(more=lambda x: x):
       phase = tf.placeholder_with_default(False, [], 'phase')
       with small_graphs.kind():
         x = tf.placeholder(tf.float32, [32, 4], 'x')
-        tf.layers.batch_normalization(x, training=phase, name='bn')
-        tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
-        y = tf.get_default_graph().get_operations()[-1].outputs[0]
+        y = tf.layers.batch_normalization(x, training=phase, name='bn')
+        y = more(y)
         tf.train.GradientDescentOptimizer(0.1).minimize(tf.reduce_sum(y))
 
-    ((code, variables, detail),) = self.found(build)
-    self.assertEqual((code, variables), ('frozen-or-forgotten', STATISTICS))
-    self.assertEqual(
-      detail, 'unless phase is fed; no step runs the updates then'
+    expected = (
+      'updates-not-run',
+      STATISTICS,
+      'with phase fed; without, nothing is ever normalised',
     )
+    self.assertEqual(self.found(build), [expected])
+
+    # Keras has them in no collection, and may be a frozen part.
+    def in_none():
+      build()
+      tf.get_default_graph().clear_collection(tf.GraphKeys.UPDATE_OPS)
+
+    self.assertEqual(
+      self.found(in_none),
+      [
+        (
+          'frozen-or-forgotten',
+          STATISTICS,
+          'unless phase is fed; no step runs the updates then',
+        )
+      ],
+    )
+    # Beside one that nobody can feed.
+    more = lambda x: tf.layers.batch_normalization(x, name='never')
+    self.assertEqual(
+      self.found(lambda: build(more)),
+      [
+        expected,
+        (
+          'frozen-or-forgotten',
+          ('never/moving_mean', 'never/moving_variance'),
+          '',
+        ),
+      ],
+    )
+
+  def test_frozen_layers_whose_phase_may_be_fed(self):
+    def rule(found):
+      return normalising.frozen(
+        found, [step_states.of(found, layer) for layer in found.layers]
+      )
+
+    def build(default=False, trained=(), more=False):
+      phase = tf.placeholder_with_default(default, [], 'phase')
+      x = tf.placeholder(tf.float32, [32, 4], 'x')
+      with small_graphs.kind():
+        w = tf.get_variable('w', [4])
+        y = tf.layers.batch_normalization(w * x, training=phase, name='bn')
+        if more:
+          y = tf.layers.batch_normalization(y, training=True, name='trained')
+        trained = [v for v in tf.trainable_variables() if v.op.name in trained]
+        loss = tf.reduce_sum(y)
+        tf.train.GradientDescentOptimizer(0.1).minimize(
+          loss, var_list=[w, *trained]
+        )
+
+    ((finding),) = findings_of(rule, build)
+    self.assertEqual(
+      (finding.code, finding.severity), ('frozen-by-batch', 'warning')
+    )
+    self.assertEqual(finding.variables, STATISTICS)
+    self.assertEqual(finding.detail, 'with phase fed')
+    for how in (
+      dict(default=True),
+      dict(trained=['bn/gamma']),
+      dict(trained=['bn/beta']),
+      dict(more=True),  # Of which something worse is said.
+    ):
+      self.assertEmpty(findings_of(rule, lambda: build(**how)))
 
   def test_who_trains_neither_gamma_nor_beta_is_frozen_on_purpose(self):
     self.assertEmpty(self.found(lambda: net(False, trains=False)))

@@ -19,6 +19,7 @@ def training():
   """Builds a training with a trained and a frozen variable; its Saver."""
   weights = tf.get_variable('weights', [2])
   tf.get_variable('frozen', [2], trainable=False)
+  tf.add_to_collection(KEYS.UPDATE_OPS, tf.identity(weights, 'update'))
   optimizer = tf.train.GradientDescentOptimizer(0.1)
   step = tf.train.get_or_create_global_step()
   optimizer.minimize(tf.reduce_sum(weights), step, name='train')
@@ -29,6 +30,7 @@ class ProgramTest(parameterized.TestCase):
   def assert_training(self, program):
     self.assertEqual(names(program.trainable), ['weights'])
     self.assertEqual([node.name for node in program.train_ops], ['train'])
+    self.assertEqual([node.name for node in program.update_ops], ['update'])
     self.assertEqual(program.global_step, 'global_step')
 
   @parameterized.parameters(False, True)
@@ -64,6 +66,26 @@ class ProgramTest(parameterized.TestCase):
       made.op(op, op, 'c', 'c', 'c')
     program = programs.of_meta_graph(tf.MetaGraphDef(graph_def=made.graph_def))
     self.assertEqual(names(program.savers), ['Save', 'SaveSlices', 'SaveV2'])
+
+  @parameterized.parameters(False, True)
+  def test_replicas_are_saved_as_their_mean(self, resource):
+    with small_graphs.kind(resource), tf.Graph().as_default() as graph:
+      parts = [
+        tf.get_variable(name, [2], use_resource=resource)
+        for name in ('mean', 'mean/replica_1')
+      ]
+      other = tf.get_variable('other', [2], use_resource=resource)
+      mean = tf.identity(tf.add_n([p.read_value() for p in parts]) / 2.0)
+      tf.raw_ops.SaveV2(
+        prefix='p',
+        tensor_names=['mean', 'other', 'constant'],
+        shape_and_slices=['', '', ''],
+        tensors=[mean, other.read_value(), tf.constant(1.0)],
+      )
+    self.assertEqual(
+      programs.checkpoint_names(programs.of_graph(graph)),
+      {'mean': 'mean', 'mean/replica_1': 'mean', 'other': 'other'},
+    )
 
   def test_without_collections_edges_tell(self):
     with tf.Graph().as_default() as graph:

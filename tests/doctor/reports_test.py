@@ -11,7 +11,13 @@ from graph_resnet9.doctor.lint.kinds import KINDS
 from graph_resnet9.doctor.lint.reports import Report
 
 SEEN = dict(
-  layers=6, by_batch=1, by_choice=2, by_stored=3, updates=4, updates_run=2
+  layers=10,
+  by_batch=1,
+  by_choice=2,
+  by_stored=3,
+  unused=4,
+  updates=4,
+  updates_run=2,
 )
 # An error of which the source is known, and a warning of which it is not.
 MADE = Finding(
@@ -31,15 +37,16 @@ BOTH = Report(
 
 class ReportTest(parameterized.TestCase):
   def test_counts(self):
-    self.assertEqual((BOTH.layers, BOTH.errors), (6, 1))
+    self.assertEqual((BOTH.layers, BOTH.errors), (10, 1))
     self.assertEqual(EMPTY.errors, 0)
     self.assertEqual(
       BOTH.summary(),
       dict(
-        layers=6,
+        layers=10,
         by_batch=1,
         by_choice=2,
         by_stored=3,
+        unused=4,
         updates=4,
         updates_run=2,
         train_ops=('train',),
@@ -59,16 +66,16 @@ class ReportTest(parameterized.TestCase):
     (
       {},
       (),
-      '6 layers: 1 by the batch, 2 by a placeholder or variable, 3 never by '
-      'the batch; no train op: taken for evaluation or export',
+      '10 layers: 1 by the batch, 2 by a placeholder or variable, 3 never by '
+      'the batch, 4 in no step; no train op: taken for evaluation or export',
     ),
     (
-      dict(layers=1, by_choice=0, by_stored=0),
+      dict(layers=1, by_choice=0, by_stored=0, unused=0),
       ('a', 'b'),
       '1 layer: 1 by the batch; 2 of 4 updates run; train op: a, b',
     ),
     (
-      dict(layers=2, by_batch=0, by_choice=0, by_stored=2),
+      dict(layers=2, by_batch=0, by_choice=0, by_stored=2, unused=0),
       tuple('abcdef'),
       '2 layers: 2 never by the batch; 2 of 4 updates run; train op: a, b, c, '
       'd and 2 more',

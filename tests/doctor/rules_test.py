@@ -35,7 +35,13 @@ class ReportTest(absltest.TestCase):
     self.assertEqual(
       report.seen,
       dict(
-        layers=3, by_batch=1, by_choice=1, by_stored=1, updates=4, updates_run=2
+        layers=3,
+        by_batch=1,
+        by_choice=1,
+        by_stored=1,
+        unused=0,
+        updates=4,
+        updates_run=2,
       ),
     )
     self.assertEqual(report.train_ops, ('train',))

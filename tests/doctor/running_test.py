@@ -10,6 +10,7 @@ from graph_resnet9.doctor.graph import programs
 from graph_resnet9.doctor.graph.nodes import GraphView
 from graph_resnet9.doctor.graph.nodes import Tensor
 from graph_resnet9.doctor.layers.anatomy import Anatomy
+from graph_resnet9.doctor.lint import rules
 from graph_resnet9.doctor.lint import running
 from graph_resnet9.doctor.lint.step_states import State
 from graph_resnet9.doctor.lint.step_states import Updates
@@ -42,7 +43,9 @@ class UpdatesTest(parameterized.TestCase):
   def found(self, *kinds, missing=('outside',), steps=('step',)):
     """Findings on layers; of those whose updates lack, these are missing."""
     view = self.made.view()
-    found = fake(view=view, steps=steps, gradients=())
+    found = fake(
+      view=view, steps=steps, gradients=(), assumed=[view.find('inside')]
+    )
     states = [
       State(
         fake(stored=[fake(name='v')]),
@@ -77,7 +80,39 @@ class UpdatesTest(parameterized.TestCase):
   def test_in_a_loop_another_line_mends(self, missing, in_loop):
     (finding,) = self.found(Updates.NEVER, missing=missing)
     self.assertEqual('in the body of the loop' in finding.cure, in_loop)
-    self.assertEqual('minimize() inside' in finding.cure, not in_loop)
+    self.assertEqual('[the assignments]' in finding.cure, not in_loop)
+
+  def test_what_a_layer_of_tensorflow_makes_has_a_collection(self):
+    self.made.op('bn/AssignMovingAvg', 'Neg', 'exit')
+    (finding,) = self.found(
+      Updates.NEVER, missing=['outside', 'bn/AssignMovingAvg']
+    )
+    self.assertIn('minimize() inside', finding.cure)
+
+  def test_updates_that_the_loss_waits_for(self):
+    with tf.Graph().as_default() as graph:
+      x = tf.placeholder(tf.float32, [32, 4])
+      with small_graphs.kind():
+        loss = tf.reduce_sum(
+          tf.layers.batch_normalization(x, training=True, name='bn')
+        )
+      with tf.control_dependencies(tf.get_collection(tf.GraphKeys.UPDATE_OPS)):
+        loss = tf.identity(loss, 'waits')
+      tf.train.GradientDescentOptimizer(0.1).minimize(loss)
+    (finding,) = rules.lint_graph(graph).findings
+    self.assertEqual(
+      (finding.code, finding.severity), ('updates-by-fetch', 'warning')
+    )
+    self.assertEqual(finding.ops, ('waits',))
+    self.assertEqual(
+      finding.variables, ('bn/moving_mean', 'bn/moving_variance')
+    )
+    self.assertEqual(finding.detail, 'where waits is fetched')
+    (finding,) = rules.lint_graph(graph, ['GradientDescent']).findings
+    self.assertEqual(finding.code, 'updates-not-run')
+    self.assertEmpty(
+      rules.lint_graph(graph, ['GradientDescent', 'waits']).findings
+    )
 
   def test_layers_that_have_none(self):
     (finding,) = self.found(Updates.NONE, Updates.ALL)

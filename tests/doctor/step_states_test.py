@@ -25,6 +25,11 @@ def site(by_batch=True, choice=None, gamma=None, beta=None):
 
 
 MEAN, VARIANCE = node('mean'), node('variance')
+PHASE = types.SimpleNamespace(is_fixed=False, decided=None)
+ALWAYS, NEVER = (
+  types.SimpleNamespace(is_fixed=True, decided=decided)
+  for decided in (True, False)
+)
 
 
 def update(of, variable):
@@ -83,12 +88,15 @@ class StateTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ([(True, None)], Mode.BATCH),
-    ([(True, 'phase')], Mode.CHOICE),
+    ([(True, PHASE)], Mode.CHOICE),
+    ([(True, ALWAYS)], Mode.BATCH),
+    ([(True, NEVER)], Mode.STORED),
     ([(False, None)], Mode.STORED),
-    ([(False, 'phase')], Mode.STORED),
-    ([(True, 'phase'), (True, None)], Mode.BATCH),
-    ([(False, None), (True, 'phase')], Mode.CHOICE),
-    ([], Mode.STORED),
+    ([(False, PHASE)], Mode.STORED),
+    ([(True, PHASE), (True, None)], Mode.BATCH),
+    ([(False, None), (True, PHASE)], Mode.CHOICE),
+    ([(True, NEVER), (True, PHASE)], Mode.CHOICE),
+    ([], Mode.UNUSED),
   )
   def test_by_what_it_normalises(self, kinds, expected):
     used = [site(*kind) for kind in kinds]

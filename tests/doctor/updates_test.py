@@ -190,5 +190,44 @@ class DebiasedTest(parameterized.TestCase):
     self.assertAlmostEqual(update.decay, 0.9)
 
 
+class CopiedTest(parameterized.TestCase):
+  """The average of a variable that is assigned what the last batch has."""
+
+  def moved(self, average, resource=False):
+    with tf.Graph().as_default() as graph:
+      made = Made(step=False)
+      last = tf.get_variable('last', [3], use_resource=resource)
+      tf.assign(last, made.batch[0], name='copy')
+      average(last)
+    return {
+      u.variable.name: u
+      for u in found(graph)
+      if not u.variable.name.startswith('layer/')
+    }
+
+  @parameterized.parameters(False, True)
+  def test_it_is_what_is_stored(self, resource):
+    ((name, update),) = self.moved(
+      lambda last: tf.train.ExponentialMovingAverage(0.75).apply([last]),
+      resource,
+    ).items()
+    self.assertEqual(name, 'last/ExponentialMovingAverage')
+    self.assertIn('AssignMovingAvg', update.node.name)
+    self.assertEqual(update.kind, 'mean')
+    self.assertAlmostEqual(update.decay, 0.75)
+
+  def test_nothing_that_is_no_average_of_it(self):
+    def other(last):
+      variable('sum').assign_add(last)
+      variable('another').assign(last)
+      of_something_else = variable('of_something_else')
+      of_something_else.assign_sub((of_something_else - 1.0) * 0.1)
+
+    ((name, update),) = self.moved(other).items()
+    self.assertEqual(
+      (name, update.node.name, update.decay), ('last', 'copy', 0)
+    )
+
+
 if __name__ == '__main__':
   absltest.main()

@@ -14,6 +14,9 @@ from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph import variables
 from graph_resnet9.doctor.graph.nodes import GraphView
 from graph_resnet9.doctor.graph.ops import op_definition
+from graph_resnet9.doctor.graph.walks import walk
+
+_OF_A_MEAN = ('AddN', 'AddV2', 'Add', 'RealDiv', 'Div', 'Mul')
 
 
 class Program(NamedTuple):
@@ -22,6 +25,7 @@ class Program(NamedTuple):
   view: GraphView.
   trainable: Nodes of the trainable variables.
   train_ops: Nodes of the collection TRAIN_OP.
+  update_ops: Nodes of the collection UPDATE_OPS.
   savers: Nodes of the ops that write checkpoints; empty if there are none.
   global_step: name of the variable, or None.
   """
@@ -29,6 +33,7 @@ class Program(NamedTuple):
   view: Any
   trainable: FrozenSet[Any]
   train_ops: Tuple[Any, ...]
+  update_ops: Tuple[Any, ...]
   savers: Tuple[Any, ...]
   global_step: Optional[str]
 
@@ -48,6 +53,7 @@ def of_graph(graph, saver=None):
     for key in (
       tf.GraphKeys.TRAINABLE_VARIABLES,
       tf.GraphKeys.TRAIN_OP,
+      tf.GraphKeys.UPDATE_OPS,
       tf.GraphKeys.GLOBAL_STEP,
     )
   }
@@ -74,9 +80,8 @@ def of_meta_graph(meta_graph):
     }
   except message.DecodeError:
     raise ValueError('its collections hold no variables') from None
-  names[tf.GraphKeys.TRAIN_OP] = collections.get(
-    tf.GraphKeys.TRAIN_OP, empty
-  ).node_list.value
+  for key in (tf.GraphKeys.TRAIN_OP, tf.GraphKeys.UPDATE_OPS):
+    names[key] = collections.get(key, empty).node_list.value
   graph_def = meta_graph.graph_def
   if meta_graph.meta_info_def.stripped_default_attrs:
     graph_def = _with_defaults(graph_def)
@@ -104,6 +109,7 @@ def _program(graph_def, names, saver_defs):
     view,
     frozenset(nodes(names[tf.GraphKeys.TRAINABLE_VARIABLES])),
     nodes(names[tf.GraphKeys.TRAIN_OP]),
+    nodes(names[tf.GraphKeys.UPDATE_OPS]),
     tuple(node for node in among if node.op in writers),
     step[0].partition(':')[0] if step else None,
   )
@@ -131,10 +137,25 @@ def checkpoint_names(program):
     names = tensors.strings(node.inputs[1])
     values = node.inputs[2 if node.op == 'Save' else 3 :]
     for name, value in zip(names or [], values):
-      variable = tensors.variable(value)
-      if variable:
-        found[variable.name] = name
+      found.update((variable.name, name) for variable in _saved(value))
   return found
+
+
+def _saved(value):
+  """Nodes of the variable that a value is of, or that it is the mean of.
+
+  tf.distribute saves the mean over the replicas.
+  """
+
+  def before(at):
+    passed = tensors.passed_from(at)
+    return passed or (at.node.inputs if at.node.op in _OF_A_MEAN else [])
+
+  return [
+    at.node
+    for at in walk([value], before)
+    if at.node.op in tensors.VARIABLE_OPS
+  ]
 
 
 def checkpoint_slices(program):

@@ -5,8 +5,10 @@ from typing import Any
 from typing import List
 from typing import NamedTuple
 
+from graph_resnet9.doctor.graph import shapes
 from graph_resnet9.doctor.graph import tensors
 from graph_resnet9.doctor.graph import variables
+from graph_resnet9.doctor.graph.nodes import Tensor
 from graph_resnet9.doctor.layers import normalisations
 from graph_resnet9.doctor.layers import updates
 from graph_resnet9.errors import UserError
@@ -78,6 +80,8 @@ class Anatomy:
       )
       self.assumed = self._groups_of_updates()
       self.reached |= view.ancestors(self.assumed)
+    if not self.steps:
+      self.layers = [self._without_unread(layer) for layer in self.layers]
     before = view.ancestors(
       {t.node for node in self.steps for t in node.inputs}
       | {c for node in self.steps for c in node.controls}
@@ -96,20 +100,47 @@ class Anatomy:
       for node in self.view.nodes.values()
       if variables.APPLIES.fullmatch(node.op)
     )
+    moved = {
+      node: tensors.variable(node.inputs[0])
+      for node in self.view.nodes.values()
+      if node.op in updates.ASSIGNS and node in self.view.backward
+    }
     # A gradient method written out.
     found.update(
       (node, None)
-      for node in self.view.nodes.values()
-      if node.op in updates.ASSIGNS
-      and node in self.view.backward
-      and tensors.variable(node.inputs[0]) in self.program.trainable
+      for node, variable in moved.items()
+      if variable in self.program.trainable
+    )
+    # Gradients gathered over several batches, which another step applies.
+    needed = self.view.ancestors(found) if len(moved) else ()
+    found.update(
+      (node, None) for node, variable in moved.items() if variable in needed
     )
     return list(found)
+
+  def _without_unread(self, layer):
+    """A Layer of evaluation, without what nothing takes.
+
+    Keras always normalises by the batch, for the updates alone where its phase
+    is 0, and by stored statistics beside it.
+    """
+    if len(layer.sites) < 2:
+      return layer
+    read = [s for s in layer.sites if normalisations.is_read(self.view, s)]
+    inputs = {site.x for site in read}
+    return layer._replace(
+      sites=[
+        site
+        for site in layer.sites
+        if site.x not in inputs or any(site is other for other in read)
+      ]
+    )
 
   def _groups_of_updates(self):
     """Groups of all updates that a step leaves out, made for a session hook.
 
-    As tensorpack does: a NoOp that nothing depends on, over every layer.
+    As tensorpack does: a NoOp that nothing depends on, over every layer. Or the
+    loss itself waits for all of them, of which gradients do not need the value.
     """
     owners = {
       u.node: u.variable for layer in self.layers for u in layer.updates
@@ -120,18 +151,25 @@ class Anatomy:
     concerned = [
       layer for layer in self.layers if any(v in missing for v in layer.stored)
     ]
-    if not self.steps or len(concerned) < 2:
+    if not self.steps or not concerned:
       return []
     found = []
     for node in self.view.nodes.values():
-      if (
-        node.op == 'NoOp'
-        and node not in self.reached
-        and not self.view.consumers[node]
-      ):
-        grouped = self.view.ancestors([node], stop=lambda n: n.op != 'NoOp')
-        if missing <= {owners[n] for n in grouped if n in owners}:
-          found.append(node)
+      if node in self.reached:
+        continue
+      if node.op == 'NoOp':
+        if self.view.consumers[node] or len(concerned) < 2:
+          continue
+        waits_for = [node]
+      elif node.op == 'Identity' and shapes.shape(Tensor(node, 0)) == []:
+        if not self.reached & self.view.ancestors([node.inputs[0].node]):
+          continue  # Of nothing that is trained.
+        waits_for = node.controls
+      else:
+        continue
+      grouped = self.view.ancestors(waits_for, stop=lambda n: n.op != 'NoOp')
+      if missing <= {owners[n] for n in grouped if n in owners}:
+        found.append(node)
     return found
 
   def trained_sites(self, layer):

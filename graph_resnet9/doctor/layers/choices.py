@@ -11,8 +11,9 @@ _IFS = ('If', 'StatelessIf')
 _SELECTS = ('Select', 'SelectV2')
 # They read a tensor, and take no part in what becomes of it.
 _ASIDE = ('Shape', 'ShapeN', 'Size', 'Rank', 'ZerosLike', 'OnesLike')
+_CHOOSING = tensors.SWITCHES + _SELECTS + _IFS
 # What a summary is made of: the sparsity of an activation takes about ten.
-_MAX_WATCHERS = 30
+_MAX_WATCHERS = 100
 
 
 class Choice(NamedTuple):
@@ -35,6 +36,12 @@ class Choice(NamedTuple):
     if len(values) != 1 or values[0] is None or values[0].size != 1:
       return None
     return bool(values[0].item()) == self.value
+
+  @property
+  def is_fixed(self):
+    """Whether a constant decides, which nothing can change."""
+    found = tensors.sources(self.predicate)
+    return all(source.node.op == 'Const' for source in found)
 
 
 def around(tensor):
@@ -137,18 +144,32 @@ def behind(view, tensor, following):
 
 
 def _only_watches(view, node):
-  """Whether all that a node leads to, a few steps at most, are summaries."""
-  seen, waiting = {node}, [node]
-  while waiting:
-    at = waiting.pop()
-    if 'Summary' in at.op:
-      continue
-    readers = [reader for reader in view.readers[at] if reader not in seen]
-    if not view.readers[at] or len(seen) > _MAX_WATCHERS:
+  """Whether a node leads to little, and to nothing that is trained.
+
+  To summaries, say, or to what nobody reads; where something is chosen on the
+  way by more than sizes, as tf.nn.zero_fraction does, to summaries alone.
+  """
+  chosen = ends = False
+  following = lambda at: () if at.op in _ASIDE else view.readers[at]
+  for count, at in enumerate(walk([node], following)):
+    if at in view.backward or count > _MAX_WATCHERS:
       return False
-    seen.update(readers)
-    waiting += readers
-  return True
+    chosen |= at.op in _CHOOSING and not _by_sizes(at)
+    ends |= not following(at) and at.op not in _ASIDE and 'Summary' not in at.op
+  return not (chosen and ends)
+
+
+def _by_sizes(node):
+  """Whether what chooses is made of the sizes of tensors and constants."""
+
+  def before(at):
+    return [] if at.node.op in _ASIDE else at.node.inputs
+
+  predicate = node.inputs[1 if node.op in tensors.SWITCHES else 0]
+  return all(
+    before(at) or at.node.op in _ASIDE + ('Const',)
+    for at in walk([predicate], before)
+  )
 
 
 def _taken_branches(view, switch):
@@ -165,9 +186,14 @@ def _taken_branches(view, switch):
 
 def _is_use(view, reader):
   """Whether a reader in a branch is more than a gradient's look at a shape."""
-  if reader in view.backward or reader.op in _ASIDE:
-    return False
-  return reader.op != 'Identity' or bool(view.readers[reader])
+
+  def after(node):
+    return view.readers[node] if node.op == 'Identity' else []
+
+  return any(
+    at.op not in _ASIDE + ('Identity',) and at not in view.backward
+    for at in walk([reader], after)
+  )
 
 
 def _returning_branch(call, tensor):

@@ -207,6 +207,22 @@ def handed_on(view, site):
   return set(walk([site.node], after))
 
 
+def is_read(view, site):
+  """Whether anything takes a Site's normalised value, its end of a network."""
+
+  def taken_by(at):
+    return [reader for reader in view.readers[at.node] if at in reader.inputs]
+
+  def after(at):
+    return [Tensor(r, 0) for r in taken_by(at) if _carries_affine(r)]
+
+  return any(
+    not _carries_affine(reader)
+    for at in walk([Tensor(site.node, 0)], after)
+    for reader in taken_by(at)
+  )
+
+
 def _carries(node):
   return node.op in _CARRYING
 

@@ -84,6 +84,9 @@ def find(view, sites, trainable):
         decays.decay(node, target),
       )
     )
+  if any(update.decay == 0 for update in found):
+    averages = _averages(assigns)
+    found = [_averaged(update, averages) for update in found]
   if all(update.variable in read for update in found):
     return found
   divided = _divided(assigns, read)
@@ -108,6 +111,34 @@ def _is_used(view, variable):
     and not _ASIDE.fullmatch(node.op)
     for node in walk([variable], readers)
   )
+
+
+def _averages(assigns):
+  """{Node of a variable: [(Node of an assignment, its variable, decay)]}.
+
+  The moving averages of the values of variables, by these.
+  """
+  found = collections.defaultdict(list)
+  for node in assigns:
+    target = tensors.variable(node.inputs[0])
+    kept = decays.decay(node, target) if target else None
+    if kept:
+      for variable in composition(node.inputs[1]).variables:
+        if variable is not target:
+          found[variable].append((node, target, kept))
+  return found
+
+
+def _averaged(update, averages):
+  """Update of the average of what holds the last batch's statistic, or itself.
+
+  As where an ExponentialMovingAverage is applied to variables that are
+  assigned the statistics of each batch.
+  """
+  found = averages[update.variable] if update.decay == 0 else ()
+  for node, target, kept in found:
+    return update._replace(node=node, variable=target, decay=kept)
+  return update
 
 
 def _divided(assigns, read):

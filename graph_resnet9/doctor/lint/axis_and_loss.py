@@ -116,9 +116,20 @@ def losses(found):
     elif node.op == 'Log' and _is_linear(node.inputs[0]):
       raw.append(node)
   if twice:
-    yield findings.of('softmax-twice', twice, ())
+    yield findings.of('softmax-twice', twice, (), mend=_mend(twice[0]))
   if raw:
     yield findings.of('logits-as-probabilities', raw, ())
+
+
+def _mend(loss):
+  """The line that helps with a loss, by what its labels are."""
+  name = {'SoftmaxCrossEntropyWithLogits': 'softmax', 'Log1p': 'sigmoid'}.get(
+    loss.op, 'sparse_softmax'
+  )
+  return (
+    'loss = tf.losses.%s_cross_entropy(labels, logits)  # before the %s'
+    % (name, 'sigmoid' if name == 'sigmoid' else 'softmax')
+  )
 
 
 def _unclipped(tensor):

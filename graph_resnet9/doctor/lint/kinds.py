@@ -45,6 +45,13 @@ KINDS = {
     _UPDATE_OPS
     + '  # read the collection after all layers are built, without a scope',
   ),
+  'updates-by-fetch': Kind(
+    WARNING,
+    'updates of moving statistics run only with the loss, not in the train op',
+    'a gradient does not need the value of its loss: a session.run of the '
+    'train op alone leaves the statistics as they are',
+    _UPDATE_OPS,
+  ),
   'updates-in-cond': Kind(
     ERROR,
     'the train op depends on update ops inside a branch of tf.cond',
@@ -68,6 +75,15 @@ KINDS = {
     'tf.layers.batch_normalization(x, training=True) and its update ops '
     '(training=False is the default); if the layer is frozen on purpose, '
     'give the checkpoint, too: it tells one from the other',
+  ),
+  'frozen-by-batch': Kind(
+    WARNING,
+    'frozen layers normalise by the batch where a phase is fed',
+    'gamma and beta are not trained and no step runs the updates, but training '
+    'goes by the batch and evaluation by what is stored: Keras feeds its phase '
+    'in fit(), whatever `trainable` says',
+    'layer(x, training=False)  # or tf.layers.batch_normalization(x, training='
+    'False); trainable=False alone does not freeze statistics in TensorFlow 1',
   ),
   'training-flag-unused': Kind(
     WARNING,

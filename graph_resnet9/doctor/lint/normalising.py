@@ -27,6 +27,27 @@ def never(found, states):
   ]
   if not layers:
     return
+  flags = _by_default(found, layers)
+  if flags:
+    # UPDATE_OPS is for a training step to run, whose phase somebody feeds.
+    collected = found.view.ancestors(found.program.update_ops)
+    left = [
+      u
+      for layer in layers
+      for u in layer.updates
+      if _by_default(found, [layer]) and u.node in collected
+    ]
+    if left:
+      yield findings.of(
+        'updates-not-run',
+        [u.node for u in left],
+        [u.variable for u in left],
+        'with %s fed; without, nothing is ever normalised' % flags[0],
+      )
+      told = {u.variable for u in left}
+      layers = [layer for layer in layers if not told & set(layer.stored)]
+      if not layers:
+        return
   stored = [v for layer in layers for v in layer.stored]
   unused = running.unused_flags(found.view)
   detail = ['nothing uses the placeholder ' + node.name for node in unused[:1]]
@@ -38,7 +59,7 @@ def never(found, states):
   code = 'frozen-or-forgotten'
   if not restoring.may_be_restored(found, stored):
     code = 'never-by-batch'
-    detail.append('nothing in the graph sets them')
+    detail.append('nothing sets them but a checkpoint of such a training')
   yield findings.of(
     code,
     [s.node for layer in layers for s in step_states.used_sites(found, layer)],
@@ -59,6 +80,35 @@ def _by_default(found, layers):
       if source.node.op == 'PlaceholderWithDefault'
     }
   )
+
+
+def frozen(found, states):
+  """Frozen layers that go by the batch where a phase is fed.
+
+  Of a graph in which nothing worse is said of updates.
+  """
+  if any(state.missing or state.updates is Updates.NONE for state in states):
+    return
+  trained = step_states.trained_variables(found) if found.steps else ()
+  layers = [
+    state.layer
+    for state in states
+    if state.updates is Updates.NOT_TRAINED
+    and any(site.gamma or site.beta for site in state.layer.sites)
+    and not step_states.scale_is_trained(state.layer, trained)
+    and state.layer.updates
+    and not any(u.node in found.reached for u in state.layer.updates)
+    and _by_default(found, [state.layer])
+  ]
+  if found.steps and layers:
+    yield findings.of(
+      'frozen-by-batch',
+      [
+        s.node for layer in layers for s in step_states.used_sites(found, layer)
+      ],
+      [v for layer in layers for v in layer.stored],
+      'with %s fed' % _by_default(found, layers)[0],
+    )
 
 
 def never_by_the_batch(found, layer, trained):
@@ -93,17 +143,17 @@ def evaluation(found, states):
   """Batch statistics where nothing is trained."""
   if found.steps or found.gradients:
     return
-  sites = [
-    site
+  by_batch = [
+    (site, state.layer)
     for state in states
     for site in state.layer.sites
     if site.by_batch and site.decided
   ]
-  if sites:
+  if by_batch:
     yield findings.of(
       'evaluation-by-batch-statistics',
-      [site.node for site in sites],
-      [v for state in states for v in state.layer.stored],
+      [site.node for site, _ in by_batch],
+      [v for _, layer in by_batch for v in layer.stored],
     )
 
 

@@ -20,7 +20,8 @@ class Report(NamedTuple):
 
   findings: list of findings.Finding, errors first.
   seen: dict of what there was to see: 'layers' and how many of them normalise
-    'by_batch', 'by_choice' and 'by_stored'; 'updates' and 'updates_run'.
+    'by_batch', 'by_choice' and 'by_stored', and how many are 'unused' in a
+    step; 'updates' and 'updates_run'.
   train_ops, assumed: names of ops, as of anatomy.Anatomy.
   notes: lines that are no findings.
   """
@@ -65,6 +66,7 @@ class Report(NamedTuple):
         ('by_batch', 'by the batch'),
         ('by_choice', 'by a placeholder or variable'),
         ('by_stored', 'never by the batch'),
+        ('unused', 'in no step'),
       )
       if seen[key]
     ]

@@ -21,8 +21,6 @@ from graph_resnet9.doctor.lint import step_states
 from graph_resnet9.doctor.lint.reports import Report
 from graph_resnet9.errors import UserError
 
-# Of what was restored the graph can only guess, and the checkpoint knows.
-_UNTIL_SEEN = ('frozen-or-forgotten', 'never-by-batch')
 # Of statistics with these findings the checkpoint has no more to say.
 _CAUSES = (
   'updates-not-run',
@@ -55,7 +53,9 @@ def lint(found, checkpoint=None):
     running.in_evaluation(found),
     running.several(found),
     running.in_loops(found),
-    normalising.never(found, states),
+    # What was restored the graph can only guess, and the checkpoint knows.
+    normalising.never(found, states) if not checkpoint else (),
+    normalising.frozen(found, states),
     normalising.unused_flag(found, states),
     normalising.evaluation(found, states),
     normalising.values(found, states),
@@ -69,8 +69,6 @@ def lint(found, checkpoint=None):
     explained = {
       name for f in results if f.code in _CAUSES for name in f.variables
     }
-    # With the checkpoint it is known whether they were restored.
-    results = [f for f in results if f.code not in _UNTIL_SEEN]
     results += saved_statistics.statistics(found, checkpoint, explained)
   return Report(
     sorted(results, key=lambda f: f.severity),

@@ -9,6 +9,12 @@ from graph_resnet9.doctor.lint import findings
 from graph_resnet9.doctor.lint import step_states
 from graph_resnet9.doctor.lint.step_states import Updates
 
+# Of assignments that no layer of TensorFlow makes.
+_BY_HAND = (
+  'with tf.control_dependencies([the assignments]): y = tf.identity(y)  # an '
+  'op made inside; to hand on y as it is makes none. If session.run fetches '
+  'them beside the train op, say so: --train_op=NAME,NAME'
+)
 # From an update to the normalisation that waits for it, in Nodes.
 _MAX_WALK = 200
 # What tf.cond is made of, besides what it chooses from.
@@ -34,11 +40,26 @@ def updates(found, states):
       for state in states
     )
     loops = step_states.in_loops(found.view)
+    mend = ''
+    if all(u.node in loops for u in left):
+      mend = _IN_LOOP
+    elif not any('AssignMovingAvg' in u.node.name for u in left):
+      mend = _BY_HAND
     yield findings.of(
       'updates-partly-run' if some_run else 'updates-not-run',
       [u.node for u in left],
       [u.variable for u in left],
-      mend=_IN_LOOP if all(u.node in loops for u in left) else '',
+      mend=mend,
+    )
+  losses = [node for node in found.assumed if node.op == 'Identity']
+  if losses:
+    fetched = found.view.ancestors(losses)
+    run = [u for s in states for u in s.layer.updates if u.node in fetched]
+    yield findings.of(
+      'updates-by-fetch',
+      losses,
+      [u.variable for u in run],
+      'where %s is fetched' % losses[0].name,
     )
   without = [state for state in states if state.updates is Updates.NONE]
   if without:
@@ -120,9 +141,9 @@ def in_evaluation(found):
     for site in layer.sites:
       if not site.choice or not site.by_batch:
         continue
-      predicates = set(tensors.sources(site.choice.predicate))
-      if all(p.node.op == 'Const' for p in predicates):
+      if site.choice.is_fixed:
         continue  # There is no evaluation in this graph.
+      predicates = set(tensors.sources(site.choice.predicate))
       always += [
         update
         for update in layer.updates

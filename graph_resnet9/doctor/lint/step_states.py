@@ -18,6 +18,7 @@ class Mode(enum.Enum):
   BATCH = 'by_batch'
   CHOICE = 'by_choice'
   STORED = 'by_stored'
+  UNUSED = 'unused'
 
 
 class Updates(enum.Enum):
@@ -73,9 +74,15 @@ def used_sites(found, layer):
 
 
 def _mode(sites):
-  if any(site.by_batch and not site.choice for site in sites):
+  if not sites:
+    return Mode.UNUSED
+  choices = [site.choice for site in sites if site.by_batch]
+  # By a constant, there is nothing to choose.
+  if any(
+    not choice or choice.is_fixed and choice.decided for choice in choices
+  ):
     return Mode.BATCH
-  if any(site.by_batch for site in sites):
+  if any(choice and not choice.is_fixed for choice in choices):
     return Mode.CHOICE
   return Mode.STORED
 

@@ -314,9 +314,9 @@ def flag_forgotten_contrib(tf):
   return trained(tf, contrib, True, False)
 
 
-@case('frozen-or-forgotten', first=(1, 3))
+@case('updates-not-run', first=(1, 3))
 def phase_by_default_false(tf):
-  """Nobody may feed it; or everybody does: it cannot be told, so no error."""
+  """Whoever feeds it misses the updates; and who does not, all of it."""
   return trained(tf, layers, False, by_default(tf))
 
 
