@@ -568,9 +568,7 @@ def departures_picture():
   axes.axvline(0, color='gray', linestyle=':')
   axes.set_yticks(range(len(rows)), [row[0] for row in rows])
   axes.set_ylim(-0.6, len(rows) - 0.4)
-  axes.set_xlabel(
-    'test accuracy, percent points against the recipe (width 16, 8 epochs)'
-  )
+  axes.set_xlabel('percent points of test accuracy against the recipe')
   axes.grid(axis='x', alpha=0.3)
   return canvas
 

@@ -111,7 +111,9 @@ class SiteTest(parameterized.TestCase):
     self.op('Select', 'p', 'x', y)
     site = self.only()
     self.assertIs(site.choice.value, False)
-    self.op('Relu', y)  # Now it is used whatever the phase.
+    relu = self.op('Relu', y)
+    self.assertIs(self.only().choice.value, False)
+    self.op('ReluGrad', 'x', relu)  # Now it is trained whatever the phase.
     self.assertIsNone(self.only().choice)
 
   def test_sites_are_in_the_order_of_the_graph(self):
