@@ -224,6 +224,16 @@ def keras_norm(x, training, decay, old=False, **kwargs):
   return y, list(layer.updates)
 
 
+def _stored(channels, names):
+  """Variables of a mean and a variance, at 0 and 1, in the current scope."""
+  return [
+    tf.get_variable(name, channels, initializer=initializer(), trainable=False)
+    for name, initializer in zip(
+      names, (tf.zeros_initializer, tf.ones_initializer)
+    )
+  ]
+
+
 def hand_norm(
   x, training, decay, names=('pop_mean', 'pop_var'), form='sum', in_place=False
 ):
@@ -235,14 +245,7 @@ def hand_norm(
   with tf.variable_scope('bn'):
     channels = x.shape[-1]
     beta, gamma = _beta_and_gamma(channels)
-    stored = [
-      tf.get_variable(
-        name, channels, initializer=initializer(), trainable=False
-      )
-      for name, initializer in zip(
-        names, (tf.zeros_initializer, tf.ones_initializer)
-      )
-    ]
+    stored = _stored(channels, names)
     if training is False:
       return tf.nn.batch_normalization(
         x, stored[0], stored[1], beta, gamma, EPSILON
@@ -350,15 +353,7 @@ def thrown_away_norm(x, training, decay):
   with tf.variable_scope('bn'):
     channels = x.shape[-1]
     beta, gamma = _beta_and_gamma(channels)
-    stored = [
-      tf.get_variable(
-        name, channels, initializer=initializer(), trainable=False
-      )
-      for name, initializer in (
-        ('moving_mean', tf.zeros_initializer),
-        ('moving_variance', tf.ones_initializer),
-      )
-    ]
+    stored = _stored(channels, ('moving_mean', 'moving_variance'))
     _, *batch = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=EPSILON)
     for variable, statistic in zip(stored, batch):
       tf.assign_sub(variable, (variable - statistic) * (1 - decay))

@@ -112,7 +112,7 @@ class Anatomy:
       if variable in self.program.trainable
     )
     # Gradients gathered over several batches, which another step applies.
-    needed = self.view.ancestors(found) if len(moved) else ()
+    needed = self.view.ancestors(found) if moved else ()
     found.update(
       (node, None) for node, variable in moved.items() if variable in needed
     )
@@ -161,16 +161,22 @@ class Anatomy:
         if self.view.consumers[node] or len(concerned) < 2:
           continue
         waits_for = [node]
-      elif node.op == 'Identity' and shapes.shape(Tensor(node, 0)) == []:
-        if not self.reached & self.view.ancestors([node.inputs[0].node]):
-          continue  # Of nothing that is trained.
+      elif node.op == 'Identity' and node.controls:
         waits_for = node.controls
       else:
         continue
       grouped = self.view.ancestors(waits_for, stop=lambda n: n.op != 'NoOp')
-      if missing <= {owners[n] for n in grouped if n in owners}:
+      if missing <= {owners[n] for n in grouped if n in owners} and (
+        node.op == 'NoOp' or self._is_loss(node)
+      ):
         found.append(node)
     return found
+
+  def _is_loss(self, node):
+    """Whether a Node is a scalar made of something that a step runs."""
+    if shapes.shape(Tensor(node, 0)) != []:
+      return False
+    return bool(self.reached & self.view.ancestors([node.inputs[0].node]))
 
   def trained_sites(self, layer):
     """The sites of a layer that a step runs with the statistics of a batch."""

@@ -135,10 +135,11 @@ def _averaged(update, averages):
   As where an ExponentialMovingAverage is applied to variables that are
   assigned the statistics of each batch.
   """
-  found = averages[update.variable] if update.decay == 0 else ()
-  for node, target, kept in found:
-    return update._replace(node=node, variable=target, decay=kept)
-  return update
+  found = averages.get(update.variable) if update.decay == 0 else None
+  if not found:
+    return update
+  node, target, kept = found[0]
+  return update._replace(node=node, variable=target, decay=kept)
 
 
 def _divided(assigns, read):

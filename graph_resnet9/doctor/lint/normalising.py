@@ -27,27 +27,27 @@ def never(found, states):
   ]
   if not layers:
     return
-  flags = _by_default(found, layers)
-  if flags:
-    # UPDATE_OPS is for a training step to run, whose phase somebody feeds.
-    collected = found.view.ancestors(found.program.update_ops)
-    left = [
-      u
-      for layer in layers
-      for u in layer.updates
-      if _by_default(found, [layer]) and u.node in collected
-    ]
-    if left:
-      yield findings.of(
-        'updates-not-run',
-        [u.node for u in left],
-        [u.variable for u in left],
-        'with %s fed; without, nothing is ever normalised' % flags[0],
-      )
-      told = {u.variable for u in left}
-      layers = [layer for layer in layers if not told & set(layer.stored)]
-      if not layers:
-        return
+  # UPDATE_OPS is for a training step to run, whose phase somebody feeds.
+  collected = found.view.ancestors(found.program.update_ops)
+  left = [
+    u
+    for layer in layers
+    if _by_default(found, [layer])
+    for u in layer.updates
+    if u.node in collected
+  ]
+  if left:
+    yield findings.of(
+      'updates-not-run',
+      [u.node for u in left],
+      [u.variable for u in left],
+      'with %s fed; without, nothing is ever normalised'
+      % _by_default(found, layers)[0],
+    )
+    told = {u.variable for u in left}
+    layers = [layer for layer in layers if not told & set(layer.stored)]
+    if not layers:
+      return
   stored = [v for layer in layers for v in layer.stored]
   unused = running.unused_flags(found.view)
   detail = ['nothing uses the placeholder ' + node.name for node in unused[:1]]
@@ -87,9 +87,11 @@ def frozen(found, states):
 
   Of a graph in which nothing worse is said of updates.
   """
-  if any(state.missing or state.updates is Updates.NONE for state in states):
+  if not found.steps or any(
+    state.missing or state.updates is Updates.NONE for state in states
+  ):
     return
-  trained = step_states.trained_variables(found) if found.steps else ()
+  trained = step_states.trained_variables(found)
   layers = [
     state.layer
     for state in states
@@ -100,7 +102,7 @@ def frozen(found, states):
     and not any(u.node in found.reached for u in state.layer.updates)
     and _by_default(found, [state.layer])
   ]
-  if found.steps and layers:
+  if layers:
     yield findings.of(
       'frozen-by-batch',
       [
