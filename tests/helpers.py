@@ -138,14 +138,16 @@ def environment(**values):
 def heard(stderr):
   """What a command says on stderr, and not TensorFlow 2.18 to 2.20.
 
-  These print two lines in the first session, which no setting silences.
+  These print two lines in the first session and one for each server, which no
+  setting silences.
   """
   import tensorflow as tf  # pylint: disable=g-import-not-at-top
 
   if tf.__version__.startswith(('2.18.', '2.19.', '2.20.')):
     stderr = re.sub(
       r'WARNING: All log messages before absl::InitializeLog.*\n'
-      r'|I0000 .*MLIR V1 optimization pass is not enabled\n',
+      r'|I0000 .*(MLIR V1 optimization pass is not enabled'
+      r'|Started server with target: grpc://.*)\n',
       '',
       stderr,
     )

@@ -126,7 +126,7 @@ class PackageTest(absltest.TestCase):
       cwd=elsewhere,
       PYTHONPATH='',
     )
-    self.assertEqual((done.returncode, done.stderr), (0, ''))
+    self.assertEqual((done.returncode, helpers.heard(done.stderr)), (0, ''))
     result = json.loads(done.stdout.splitlines()[-1])
     self.assertEqual((result['dataset'], result['step']), ('synthetic', 4))
     text = (elsewhere / 'run' / 'flags.txt').read_text()

@@ -73,7 +73,7 @@ class Cluster:
     return self.folder / ('%s%d.%s' % (job, index, kind))
 
   def said(self, job, index=0, kind='out'):
-    return self._path(job, index, kind).read_text()
+    return helpers.heard(self._path(job, index, kind).read_text())
 
   def refused(self, job, index=0, **flags):
     """What a process says that is started besides with other flags."""

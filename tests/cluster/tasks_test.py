@@ -272,7 +272,8 @@ class SocketsTest(parameterized.TestCase):
           answered += sockets.answers(host)
           self.assertEqual(session.run(more), begin + i + 1)
     self.assertGreater(answered, 190)  # Two seconds may pass on a busy machine.
-    self.assertLess(len(os.listdir('/proc/self/fd')), descriptors + 20)
+    # One each would be 200; the server itself opens up to 25.
+    self.assertLess(len(os.listdir('/proc/self/fd')), descriptors + 100)
 
   def test_name_that_dns_cannot_hold_does_not_answer(self):
     self.assertFalse(sockets.answers('x' * 64 + ':1'))

@@ -7,6 +7,7 @@ from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from google.protobuf import text_format
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -158,10 +159,14 @@ class DecodingTest(parameterized.TestCase):
       ('meta_info_def {\n}\n', 'no graph in this file'),
     ):
       self.refused(data, pattern)
-    latin = str(graph()).encode() + b'#' * 5000 + b'\xff'
+    latin = (
+      text_format.MessageToString(graph()).encode() + b'#' * 5000 + b'\xff'
+    )
     self.refused(latin, 'not the text of a GraphDef, or')
     # A field that a later TensorFlow adds does not matter.
-    self.assertEqual(self.name(str(graph()) + 'later: 3\n'), 'a')
+    self.assertEqual(
+      self.name(text_format.MessageToString(graph()) + 'later: 3\n'), 'a'
+    )
 
   @parameterized.parameters(
     (b'\x89HDF\r\n\x1a\n', 'HDF5.*get_session'),
@@ -178,7 +183,10 @@ class DecodingTest(parameterized.TestCase):
     self.refused(b'PK\3\4', 'a zip archive.*get_session', 'model.keras')
 
   def test_sizes_that_are_read(self):
-    data, text = meta_graph().SerializeToString(), str(meta_graph())
+    data, text = (
+      meta_graph().SerializeToString(),
+      text_format.MessageToString(meta_graph()),
+    )
     for content, limit, of in (
       (data, 'MAX_BYTES', 'a graph'), (text, 'MAX_TEXT_BYTES', 'a text'),
     ):  # fmt: skip

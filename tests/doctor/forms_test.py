@@ -10,6 +10,7 @@ import time
 
 from absl.testing import absltest
 from absl.testing import parameterized
+from google.protobuf import text_format
 import tensorflow.compat.v1 as tf
 
 from graph_resnet9 import lint
@@ -80,9 +81,12 @@ class FormsTest(parameterized.TestCase):
     for name, data in (
       ('a.meta', self.meta_graph.SerializeToString()),
       ('no_name_says_it', self.meta_graph.SerializeToString()),
-      ('text.meta', str(self.meta_graph)),
+      ('text.meta', text_format.MessageToString(self.meta_graph)),
       ('graph.pb', graph_def.SerializeToString()),
-      ('graph.pbtxt', '# A comment.\n' + str(graph_def)),
+      (
+        'graph.pbtxt',
+        '# A comment.\n' + text_format.MessageToString(graph_def),
+      ),
       ('events.out.tfevents.1.a', events + event),
       ('events.out.tfevents.2.a', events + whole),
       ('events.out.tfevents.3.a', events + event + b'\x07'),  # Being written.
@@ -145,7 +149,9 @@ class FormsTest(parameterized.TestCase):
       self.assertLess(time.process_time() - begin, 5)
 
   def test_diagnose_takes_a_checkpoint_and_a_graph_of_another_form(self):
-    graph = self.write('graph.pbtxt', str(self.meta_graph.graph_def))
+    graph = self.write(
+      'graph.pbtxt', text_format.MessageToString(self.meta_graph.graph_def)
+    )
     for arguments, values in (
       ([self.saved.prefix], {}),
       ([self.saved.meta], {}),

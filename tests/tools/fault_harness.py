@@ -92,7 +92,7 @@ def finish(process):
     process.kill()
     stdout, stderr = process.communicate()
     raise Broken('hangs:', stdout[-500:], stderr[-500:]) from None
-  return process.returncode, stdout, stderr
+  return process.returncode, stdout, helpers.heard(stderr)
 
 
 def run(train_dir, **kwargs):

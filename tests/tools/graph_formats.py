@@ -7,6 +7,7 @@ attributes, functions and collections no longer fit together.
 import functools
 import struct
 
+from google.protobuf import text_format
 import tensorflow.compat.v1 as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -235,7 +236,9 @@ def formats(base, damaged):
   class Text(Graph):
     name = 'graph.pbtxt'
     share = 0.5  # A second each.
-    encode = staticmethod(lambda graph: str(graph.graph_def).encode())
+    encode = staticmethod(
+      lambda graph: text_format.MessageToString(graph.graph_def).encode()
+    )
 
   class Events(Graph):
     name = 'events.out.tfevents.1.host'
