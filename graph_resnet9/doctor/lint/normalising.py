@@ -25,29 +25,35 @@ def never(found, states):
     if state.updates is Updates.NOT_TRAINED
     and never_by_the_batch(found, state.layer, trained)
   ]
-  if not layers:
-    return
-  # UPDATE_OPS is for a training step to run, whose phase somebody feeds.
+  missed = _missed_by_default(found, layers)
+  if missed:
+    yield findings.of(
+      'updates-not-run',
+      [u.node for u in missed],
+      [u.variable for u in missed],
+      'with %s fed; without, nothing is ever normalised'
+      % _by_default(found, layers)[0],
+    )
+  told = {u.variable for u in missed}
+  layers = [layer for layer in layers if not told & set(layer.stored)]
+  if layers:
+    yield _frozen_or_forgotten(found, layers)
+
+
+def _missed_by_default(found, layers):
+  """Updates in UPDATE_OPS, for a step to run whose phase somebody feeds."""
   collected = found.view.ancestors(found.program.update_ops)
-  left = [
+  return [
     u
     for layer in layers
     if _by_default(found, [layer])
     for u in layer.updates
     if u.node in collected
   ]
-  if left:
-    yield findings.of(
-      'updates-not-run',
-      [u.node for u in left],
-      [u.variable for u in left],
-      'with %s fed; without, nothing is ever normalised'
-      % _by_default(found, layers)[0],
-    )
-    told = {u.variable for u in left}
-    layers = [layer for layer in layers if not told & set(layer.stored)]
-    if not layers:
-      return
+
+
+def _frozen_or_forgotten(found, layers):
+  """The finding on layers that go by what is stored: is it ever restored?"""
   stored = [v for layer in layers for v in layer.stored]
   unused = running.unused_flags(found.view)
   detail = ['nothing uses the placeholder ' + node.name for node in unused[:1]]
@@ -60,7 +66,7 @@ def never(found, states):
   if not restoring.may_be_restored(found, stored):
     code = 'never-by-batch'
     detail.append('nothing sets them but a checkpoint of such a training')
-  yield findings.of(
+  return findings.of(
     code,
     [s.node for layer in layers for s in step_states.used_sites(found, layer)],
     stored,
