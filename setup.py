@@ -67,6 +67,7 @@ setuptools.setup(
     for name in (
       'tensorflow>=2.18,<2.22',
       'tf-keras>=2.18,<2.22',
+      'protobuf<7',  # TensorFlow 2.20 asks for any, and fails with 7.
       'numpy>=1.26,<3',
       'absl-py>=2.0,<3',
       'tqdm>=4.60,<5',

@@ -291,9 +291,10 @@ class ArchiveTest(HostileTestCase):
 
   @parameterized.parameters(b'1' * 2000, b'9' * 2000 + b' hdrcharse')
   def test_many_small_pax_headers_that_are_searched_by_the_square(self, body):
-    self.assertIn(
-      'more than its files',
+    # tarfile of Python 3.13 does not search, and refuses them itself.
+    self.assertRegex(
       self.refused_archive(packed((pax(body) * 50, 10), (bytes(1024), 1))),
+      'more than its files|invalid header',
     )
 
   def test_header_for_all_members_that_each_would_copy(self):
