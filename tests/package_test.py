@@ -62,7 +62,11 @@ class PackageTest(absltest.TestCase):
       run(sys.executable, '-m', 'venv', '--without-pip', folder, cwd='/')
       (site,) = folder.glob('lib/python*/site-packages')
       packages = sysconfig.get_path('purelib')
-      (site / 'others.pth').write_text(packages + '\n')
+      # As a site, for its .pth files: by one, setuptools gives Python 3.12
+      # the distutils that TensorFlow 2.18 imports.
+      (site / 'others.pth').write_text(
+        'import site; site.addsitedir(%r)\n' % packages
+      )
       done = run(
         *(sys.executable, '-m', 'pip', '--python', folder, 'install'),
         *('--no-deps', '--no-index', '--ignore-installed', cls.wheel),
