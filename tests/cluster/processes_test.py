@@ -184,9 +184,13 @@ class ClusterTest(parameterized.TestCase):
     self.assertGreaterEqual(saved, cluster.step() - 2 * STEPS_PER_EPOCH)
     cluster.start('worker', 0)
     cluster.goes_on()
-    resumed = cluster.said('worker', 0).split('dataset:')[2]
-    for row in rows.read_rows(str(cluster.train_dir)):
-      self.assertIn(rows.table_row(row), resumed)
+    # A row is kept before it is printed.
+    reported = rows.read_rows(str(cluster.train_dir))
+    last = rows.table_row(reported[-1])
+    resumed = lambda: cluster.said('worker', 0).split('dataset:')[2]
+    cluster.wait_for(lambda: last in resumed())
+    for row in reported:
+      self.assertIn(rows.table_row(row), resumed())
 
     saved = cluster.saved_step()
     cluster.kill('ps')
