@@ -189,8 +189,9 @@ class ClusterTest(parameterized.TestCase):
     last = rows.table_row(reported[-1])
     resumed = lambda: cluster.said('worker', 0).split('dataset:')[2]
     cluster.wait_for(lambda: last in resumed())
+    table = resumed()
     for row in reported:
-      self.assertIn(rows.table_row(row), resumed())
+      self.assertIn(rows.table_row(row), table)
 
     saved = cluster.saved_step()
     cluster.kill('ps')

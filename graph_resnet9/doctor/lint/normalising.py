@@ -42,14 +42,11 @@ def never(found, states):
 
 def _missed_by_default(found, layers):
   """Updates in UPDATE_OPS, for a step to run whose phase somebody feeds."""
+  layers = [layer for layer in layers if _by_default(found, [layer])]
+  if not layers:
+    return []
   collected = found.view.ancestors(found.program.update_ops)
-  return [
-    u
-    for layer in layers
-    if _by_default(found, [layer])
-    for u in layer.updates
-    if u.node in collected
-  ]
+  return [u for layer in layers for u in layer.updates if u.node in collected]
 
 
 def _frozen_or_forgotten(found, layers):
