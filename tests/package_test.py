@@ -21,7 +21,7 @@ _BUILD = 'from setuptools import build_meta as b; b.build_%s(%r)'
 
 
 def run(*args, cwd, **variables):
-  return subprocess.run(
+  done = subprocess.run(
     list(map(str, args)),
     cwd=cwd,
     capture_output=True,
@@ -29,6 +29,8 @@ def run(*args, cwd, **variables):
     check=False,
     env=helpers.environment(**variables),
   )
+  done.stderr = helpers.heard(done.stderr)
+  return done
 
 
 class PackageTest(absltest.TestCase):
@@ -130,7 +132,7 @@ class PackageTest(absltest.TestCase):
       cwd=elsewhere,
       PYTHONPATH='',
     )
-    self.assertEqual((done.returncode, helpers.heard(done.stderr)), (0, ''))
+    self.assertEqual((done.returncode, done.stderr), (0, ''))
     result = json.loads(done.stdout.splitlines()[-1])
     self.assertEqual((result['dataset'], result['step']), ('synthetic', 4))
     text = (elsewhere / 'run' / 'flags.txt').read_text()
