@@ -248,14 +248,7 @@ assert os.environ['TF_USE_LEGACY_KERAS'] == '1'
 print(os.environ['TF_ENABLE_ONEDNN_OPTS'])
 """
     for given, expected in (({}, '1'), ({'TF_ENABLE_ONEDNN_OPTS': '0'}, '0')):
-      done = subprocess.run(
-        [sys.executable, '-c', program],
-        cwd=helpers.ROOT,
-        check=False,
-        env=helpers.environment(**given),
-        capture_output=True,
-        text=True,
-      )
+      done = helpers.program(sys.executable, '-c', program, **given)
       self.assertEqual(done.stdout, expected + '\n', done.stderr)
 
 

@@ -154,15 +154,15 @@ def heard(stderr):
   return stderr
 
 
-def fresh_command(name, *args, stdin=None, **variables):
-  """Runs `python -m graph_resnet9.NAME ARGS`.
+def program(*args, cwd=ROOT, stdin=None, **variables):
+  """Runs any program, with these variables in a user's environment.
 
   Returns:
     CompletedProcess, with stderr as of `heard`.
   """
   done = subprocess.run(
-    [sys.executable, '-m', 'graph_resnet9.' + name, *args],
-    cwd=ROOT,
+    list(map(str, args)),
+    cwd=cwd,
     input=stdin,
     capture_output=True,
     text=True,
@@ -171,6 +171,15 @@ def fresh_command(name, *args, stdin=None, **variables):
   )
   done.stderr = heard(done.stderr)
   return done
+
+
+def fresh_command(name, *args, stdin=None, **variables):
+  """Runs `python -m graph_resnet9.NAME ARGS`, as `program` does."""
+  return program(
+    *(sys.executable, '-m', 'graph_resnet9.' + name, *args),
+    stdin=stdin,
+    **variables,
+  )
 
 
 def command(name, *args, stdin='', **variables):

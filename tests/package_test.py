@@ -4,7 +4,6 @@ import json
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tarfile
@@ -18,19 +17,6 @@ from graph_resnet9 import __main__
 from tests import helpers
 
 _BUILD = 'from setuptools import build_meta as b; b.build_%s(%r)'
-
-
-def run(*args, cwd, **variables):
-  done = subprocess.run(
-    list(map(str, args)),
-    cwd=cwd,
-    capture_output=True,
-    text=True,
-    check=False,
-    env=helpers.environment(**variables),
-  )
-  done.stderr = helpers.heard(done.stderr)
-  return done
 
 
 class PackageTest(absltest.TestCase):
@@ -51,7 +37,9 @@ class PackageTest(absltest.TestCase):
       ),
     )
     for kind in ('sdist', 'wheel'):
-      done = run(sys.executable, '-c', _BUILD % (kind, scratch), cwd=copy)
+      done = helpers.program(
+        sys.executable, '-c', _BUILD % (kind, scratch), cwd=copy
+      )
       assert done.returncode == 0, done.stderr
     (cls.sdist,) = cls.scratch.glob('*.tar.gz')
     (cls.wheel,) = cls.scratch.glob('*.whl')
@@ -61,7 +49,9 @@ class PackageTest(absltest.TestCase):
     """bin/ of a fresh environment: the wheel, and the packages of this one."""
     folder = cls.scratch / 'environment'
     if not folder.exists():
-      run(sys.executable, '-m', 'venv', '--without-pip', folder, cwd='/')
+      helpers.program(
+        sys.executable, '-m', 'venv', '--without-pip', folder, cwd='/'
+      )
       (site,) = folder.glob('lib/python*/site-packages')
       packages = sysconfig.get_path('purelib')
       # As a site, for its .pth files: by one, setuptools gives Python 3.12
@@ -69,7 +59,7 @@ class PackageTest(absltest.TestCase):
       (site / 'others.pth').write_text(
         'import site; site.addsitedir(%r)\n' % packages
       )
-      done = run(
+      done = helpers.program(
         *(sys.executable, '-m', 'pip', '--python', folder, 'install'),
         *('--no-deps', '--no-index', '--ignore-installed', cls.wheel),
         cwd='/',
@@ -126,7 +116,7 @@ class PackageTest(absltest.TestCase):
 
   def test_installed_elsewhere_it_trains_by_a_recipe(self):
     elsewhere = pathlib.Path(self.create_tempdir().full_path)
-    done = run(
+    done = helpers.program(
       *(self.environment() / 'graph_resnet9', 'train', '--recipe=quickstart'),
       *('--train_dir=run', '--epochs=0.05', '--width=4'),
       cwd=elsewhere,
@@ -139,7 +129,7 @@ class PackageTest(absltest.TestCase):
     self.assertIn('--batch_size=128\n', text)
 
   def test_what_runs_there_is_the_wheel(self):
-    done = run(
+    done = helpers.program(
       *(self.environment() / 'python', '-c'),
       'import graph_resnet9; print(graph_resnet9.__file__)',
       cwd='/',
@@ -152,7 +142,7 @@ class MainTest(helpers.CommandTestCase):
   error_code = 2
 
   def main(self, *args):
-    return run(sys.executable, '-m', 'graph_resnet9', *args, cwd=helpers.ROOT)
+    return helpers.program(sys.executable, '-m', 'graph_resnet9', *args)
 
   def test_it_lists_every_command(self):
     done = self.main()

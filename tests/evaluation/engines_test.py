@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 
@@ -52,14 +51,7 @@ def has(package):
 
 
 def run(*args):
-  done = subprocess.run(
-    list(map(str, args)),
-    cwd='/',
-    capture_output=True,
-    text=True,
-    check=False,
-    env=helpers.environment(PYTHONPATH='', TF_USE_LEGACY_KERAS='1'),
-  )
+  done = helpers.program(*args, cwd='/', PYTHONPATH='', TF_USE_LEGACY_KERAS='1')
   assert done.returncode == 0, done.stderr
 
 

@@ -248,14 +248,7 @@ class SavedModelTest(absltest.TestCase):
 
   def stock(self, *args):
     """Runs Python far from this package; returns stdout."""
-    done = subprocess.run(
-      [sys.executable, *map(str, args)],
-      cwd=self.dir,
-      check=False,
-      capture_output=True,
-      text=True,
-      env=helpers.environment(),
-    )
+    done = helpers.program(sys.executable, *args, cwd=self.dir)
     self.assertEqual(done.returncode, 0, done.stderr)
     return done.stdout
 
