@@ -169,6 +169,13 @@ class MeetingTest(GraphTest):
     ):  # fmt: skip
       self.assertIsNone(self.meeting(self.op('Merge', *inputs)))
 
+  def test_a_merge_of_two_batches_does_not_choose_the_batch(self):
+    """As where one branch takes the statistics of the batch's first half."""
+    switch = self.op('Switch', 'x', 'p')
+    whole = self.op('Mean', switch + ':1', 'axes')
+    half = self.op('Mean', self.op('Slice', switch, 'axes', 'axes'), 'axes')
+    self.assertIsNone(self.meeting(self.op('Merge', whole, half)))
+
 
 class BehindTest(GraphTest):
   """y is what is normalised; what only hands it on goes on with it."""

@@ -68,20 +68,21 @@ def meeting_at(tensor):
   for at in walk([tensor], lambda at: at.node.inputs):
     node = at.node
     if node.op in tensors.MERGES:
-      for branch in node.inputs:
-        choice = _all_of_batch(branch) and _branch_of(branch)
-        if choice:
-          return choice
-      continue
-    if node.op in _IFS:
+      branches = node.inputs
+    elif node.op in _IFS:
       branches = [r[at.index] for r in node.results if at.index < len(r)]
     elif node.op in _SELECTS:
       branches = node.inputs[1:]
     else:
       continue
     by_batch = [_all_of_batch(branch) for branch in branches]
-    if len(by_batch) == 2 and sum(by_batch) == 1:
+    if len(by_batch) != 2 or sum(by_batch) != 1:
+      continue
+    if node.op not in tensors.MERGES:
       return Choice(node.inputs[0], by_batch[0])
+    choice = _branch_of(branches[by_batch.index(True)])
+    if choice:
+      return choice
   return None
 
 
