@@ -343,6 +343,32 @@ class RecipesTest(absltest.TestCase):
       (512, 32, recipe_flags.Views(mirrored=True, shifted=False)),
     )
 
+  def test_fast8_is_fast10_but_for_these(self):
+    ten, eight = (
+      dataclasses.asdict(
+        helpers.settings(train_dir='d', flagfile=helpers.ROOT / 'flags' / name)
+      )
+      for name in ('fast10.flags', 'fast8.flags')
+    )
+    changed = {
+      (part, name): value
+      for part, values in eight.items()
+      if isinstance(values, dict)
+      for name, value in values.items()
+      if value != ten[part][name]
+    }
+    self.assertEqual(
+      changed,
+      {
+        ('optimizer', 'epochs'): 8,
+        ('optimizer', 'lr_values'): (0, 1, 0.1, 0),
+        ('optimizer', 'ema_decay'): 0,
+        ('model', 'init'): 'dirac',
+        ('augment', 'alternate_flip'): True,
+        ('views', 'shifted'): True,
+      },
+    )
+
   def test_ghost_batches_must_divide_the_batch(self):
     with self.assertRaisesRegex(flags.Error, 'multiple of --ghost_batch'):
       helpers.settings(train_dir='d', batch_size=500, ghost_batch=32)
