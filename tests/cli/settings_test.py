@@ -350,13 +350,14 @@ class RecipesTest(absltest.TestCase):
       )
       for name in ('fast10.flags', 'fast8.flags')
     )
-    changed = {
-      (part, name): value
-      for part, values in eight.items()
-      if isinstance(values, dict)
-      for name, value in values.items()
-      if value != ten[part][name]
-    }
+    changed = {}
+    for part, values in eight.items():
+      if not isinstance(values, dict):
+        self.assertEqual(values, ten[part], part)
+        continue
+      for name, value in values.items():
+        if value != ten[part][name]:
+          changed[part, name] = value
     self.assertEqual(
       changed,
       {

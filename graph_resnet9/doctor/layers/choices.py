@@ -78,9 +78,10 @@ def meeting_at(tensor):
     by_batch = [_all_of_batch(branch) for branch in branches]
     if len(by_batch) != 2 or sum(by_batch) != 1:
       continue
-    if node.op not in tensors.MERGES:
-      return Choice(node.inputs[0], by_batch[0])
-    choice = _branch_of(branches[by_batch.index(True)])
+    if node.op in tensors.MERGES:  # It has no predicate; its branches do.
+      choice = _branch_of(branches[by_batch.index(True)])
+    else:
+      choice = Choice(node.inputs[0], by_batch[0])
     if choice:
       return choice
   return None
